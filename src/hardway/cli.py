@@ -1,0 +1,184 @@
+"""The command line: ``hardway demo | download | inspect | tokenize | generate``.
+
+Each command is a few lines around the library's own functions, imported only when it runs. A user's
+mistake prints one line that says what to do, and exits with 2.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import click
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 when all went well, 2 for a mistake of the user's."""
+    try:
+        hardway(arguments, prog_name="hardway", standalone_mode=False)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "hardway"
+        _fail(f"{error.format_message()} See `{command} --help`.")
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `head` has seen enough
+    except (click.Abort, KeyboardInterrupt):
+        click.echo(err=True)
+        sys.exit(130)
+    except (click.ClickException, ValueError, OSError) as error:
+        _fail(str(error))
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="hardway")
+@click.pass_context
+def hardway(context: click.Context) -> None:
+    """LLM inference the hard way: GPT-2 from raw bytes to generated text.
+
+    Where a command takes a text, - reads it from standard input.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+model_option = click.option(
+    "--model", default="pocket", show_default=True, help="A known model's name, or a directory."
+)
+
+
+@hardway.command()
+@click.argument("text", required=False)
+@click.option("--seed", type=click.IntRange(min=0), default=0, help="Chooses the random weights.")
+def demo(text: str | None, seed: int) -> None:
+    """Run the machine in miniature on TEXT and print every matrix (chapter 0)."""
+    from hardway import miniature
+
+    miniature.demo(click.prompt("Any English sentence") if text is None else _read(text), seed)
+
+
+@hardway.command()
+@click.argument("name")
+@click.option("--directory", type=click.Path(path_type=Path), help="Where to put the files.")
+def download(name: str, directory: Path | None) -> None:
+    """Download the model NAME, check its hashes, and print its directory (chapter 1).
+
+    NAME is gpt2, distilgpt2 or gpt2-medium.
+    """
+    from hardway import hub
+
+    click.echo(hub.download(name, directory))
+
+
+@hardway.command()
+@click.argument("file_or_model")
+def inspect(file_or_model: str) -> None:
+    """List the tensors of a file or model: name, dtype, shape, bytes, parameters (chapter 1)."""
+    import math
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from hardway import hub, safetensors
+
+    path = Path(file_or_model)
+    if not path.is_file():
+        path = hub.find(file_or_model) / "model.safetensors"
+    tensors = safetensors.read_header(path).tensors
+    table = Table("name", "dtype", "shape", box=None, pad_edge=False)
+    for column in ("bytes", "parameters"):
+        table.add_column(column, justify="right")
+    for name, info in tensors.items():
+        shape, count = " × ".join(map(str, info.shape)) or "scalar", math.prod(info.shape)
+        table.add_row(name, info.dtype, shape, f"{info.end - info.start:,}", f"{count:,}")
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console.width = 160  # a pipe has no width of its own; do not fold names into 80 columns
+    console.print(table)
+    parameters = sum(math.prod(info.shape) for info in tensors.values())
+    size = sum(info.end - info.start for info in tensors.values())
+    console.print(f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes")
+
+
+@hardway.command()
+@click.argument("text")
+@model_option
+def tokenize(text: str, model: str) -> None:
+    """Show the pieces that TEXT is cut into, and their ids (chapter 2)."""
+    from hardway.tokenizer import Tokenizer, display
+
+    tokenizer = Tokenizer.from_pretrained(model)
+    for id in tokenizer.encode(_read(text)):
+        click.echo(f"{id:>6}  {display(tokenizer.decode_bytes([id]))}")
+
+
+@hardway.command()
+@click.argument("prompt")
+@model_option
+@click.option("--max-new-tokens", type=int, default=100, show_default=True, help="At most so many.")
+@click.option(
+    "--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest."
+)
+@click.option("--top-k", type=int, help="Draw from the k likeliest tokens only.")
+@click.option("--top-p", type=float, help="Draw from the likeliest tokens that hold p of the mass.")
+@click.option("--seed", type=int, help="Makes the draws repeatable.")
+@click.option("--no-cache", is_flag=True, help="Recompute the whole text for every token.")
+@click.option("--stats", is_flag=True, help="Print the speed at the end, on standard error.")
+def generate(
+    prompt: str,
+    model: str,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int | None,
+    no_cache: bool,
+    stats: bool,
+) -> None:
+    """Continue PROMPT, printing each piece as it is chosen (chapters 7 and 8)."""
+    from hardway.generation import stream, whole_characters
+    from hardway.model import GPT2
+    from hardway.tokenizer import Tokenizer
+
+    prompt = _read(prompt)
+    tokenizer = Tokenizer.from_pretrained(model)
+    network = GPT2.from_pretrained(model)
+    ids = stream(
+        network, tokenizer.encode(prompt), max_new_tokens, temperature, top_k, top_p, seed,
+        use_cache=not no_cache, stop_ids=(tokenizer.eot_id,),
+    )  # fmt: skip
+    if sys.stdout.isatty():
+        click.secho(prompt, dim=True, nl=False)
+    ticks = [time.perf_counter()]
+    for piece in whole_characters(tokenizer, _clocked(ids, ticks)):
+        click.echo(piece, nl=False)
+        sys.stdout.flush()
+    click.echo()
+    if stats:
+        _print_stats(ticks)
+
+
+def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
+    """Pass the ids on, noting when each one came."""
+    for id in ids:
+        ticks.append(time.perf_counter())
+        yield id
+
+
+def _print_stats(ticks: list[float]) -> None:
+    """The first token includes reading the prompt, so it is timed apart from the rest."""
+    if len(ticks) == 1:
+        click.echo("no tokens", err=True)
+        return
+    line = f"{len(ticks) - 1} tokens; the first after {ticks[1] - ticks[0]:.3f} s"
+    if len(ticks) > 2:
+        line += f", then {(len(ticks) - 2) / (ticks[-1] - ticks[1]):.1f} tokens/s"
+    click.echo(line, err=True)
+
+
+def _read(text: str) -> str:
+    return sys.stdin.read() if text == "-" else text
+
+
+def _fail(message: str) -> None:
+    click.echo(f"hardway: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -1,0 +1,60 @@
+"""Keep the keys and values of the past, so that no position is computed twice (chapter 8)."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from hardway.model import Config
+
+
+class KVCache:
+    """Room for the keys and values of every layer, allocated once.
+
+    ``length`` positions are filled, of ``max_len``. It takes exactly
+    2 · n_layer · batch_size · max_len · n_embd · itemsize bytes. Chapter 8.
+    """
+
+    def __init__(
+        self,
+        config: "Config",
+        batch_size: int = 1,
+        max_len: int | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        """Allocate for ``batch_size`` sequences of up to ``max_len`` (default n_ctx) positions.
+
+        Raises `ValueError` for a size out of range.
+        """
+        max_len = config.n_ctx if max_len is None else max_len
+        if not 1 <= max_len <= config.n_ctx:
+            raise ValueError(f"max_len must be from 1 to n_ctx = {config.n_ctx}, not {max_len}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        self.batch_size, self.max_len, self.length = batch_size, max_len, 0
+        shape = (config.n_layer, batch_size, config.n_head, max_len, config.d_head)
+        self.keys = torch.zeros(shape, dtype=dtype)
+        self.values = torch.zeros(shape, dtype=dtype)
+
+    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new keys and values of one layer, and return them with all the past ones.
+
+        k, v: [B, n_head, T, d_head] → [B, n_head, length + T, d_head], views of the cache.
+        Every layer writes at the same place; `advance` moves it when all have. Raises
+        `ValueError` where the cache is full. Chapter 8.
+        """
+        end = self.length + k.shape[-2]
+        if end > self.max_len:
+            raise ValueError(f"the cache holds {self.max_len} positions; {end} were asked for")
+        self.keys[layer, :, :, self.length : end] = k
+        self.values[layer, :, :, self.length : end] = v
+        return self.keys[layer, :, :, :end].to(k.dtype), self.values[layer, :, :, :end].to(v.dtype)
+
+    def advance(self, n: int) -> None:
+        """Count ``n`` more positions as filled, once every layer has written them. Chapter 8."""
+        self.length += n
+
+    def reset(self) -> None:
+        """Forget everything; the memory is kept. Chapter 8."""
+        self.length = 0

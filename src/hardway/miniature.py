@@ -1,0 +1,147 @@
+"""The smallest complete language model: eight numbers a token, random weights (chapter 0).
+
+GPT-2's tokenizer is real; everything after it is as small as it can be: one attention head, one
+feed-forward layer, no positions, no training. What it says is nonsense. How it says it is not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hardway.tokenizer import Tokenizer
+
+D_EMBD = 8  # numbers per token
+D_HIDDEN = 16  # numbers inside the feed-forward layer
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The seven matrices of the machine. Chapter 0."""
+
+    embedding: Tensor  # [n_vocab, 8]
+    w_q: Tensor  # [8, 8]
+    w_k: Tensor  # [8, 8]
+    w_v: Tensor  # [8, 8]
+    w_up: Tensor  # [8, 16]
+    w_down: Tensor  # [16, 8]
+    w_out: Tensor  # [8, n_vocab]
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """What reading a prompt of T tokens computes; ``k`` and ``v`` are kept for later. Chapter 0."""
+
+    embeddings: Tensor  # [T, 8]
+    q: Tensor  # [T, 8]
+    k: Tensor  # [T, 8]
+    v: Tensor  # [T, 8]
+
+
+@dataclass(frozen=True)
+class Decode:
+    """What choosing the next token computes. Chapter 0."""
+
+    embedding: Tensor  # [8]
+    q: Tensor  # [8]
+    scores: Tensor  # [T]
+    weights: Tensor  # [T]
+    output: Tensor  # [8]
+    logits: Tensor  # [n_vocab]
+    probabilities: Tensor  # [n_vocab]
+    token: int
+
+
+def random_weights(n_vocab: int, seed: int = 0) -> Weights:
+    """Draw all weights from a normal distribution, the same ones for the same seed. Chapter 0."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def matrix(rows: int, columns: int) -> Tensor:
+        return torch.randn(rows, columns, generator=generator) / math.sqrt(rows)
+
+    return Weights(
+        embedding=matrix(n_vocab, D_EMBD) * math.sqrt(n_vocab),
+        w_q=matrix(D_EMBD, D_EMBD),
+        w_k=matrix(D_EMBD, D_EMBD),
+        w_v=matrix(D_EMBD, D_EMBD),
+        w_up=matrix(D_EMBD, D_HIDDEN),
+        w_down=matrix(D_HIDDEN, D_EMBD),
+        w_out=matrix(D_EMBD, n_vocab),
+    )
+
+
+def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
+    """Read the prompt: look up each token's vector and make its query, key and value. Chapter 0."""
+    embeddings = weights.embedding[list(tokens)]  # [T, 8]
+    return Prefill(
+        embeddings,
+        q=embeddings @ weights.w_q,
+        k=embeddings @ weights.w_k,
+        v=embeddings @ weights.w_v,
+    )
+
+
+def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) -> Decode:
+    """Choose the next token: the last one's query against all stored keys. Chapter 0.
+
+    token: the last id; k, v: [T, 8], from `prefill`. The choice is a draw, the same one for the
+    same seed.
+    """
+    embedding = weights.embedding[token]  # [8]
+    q = embedding @ weights.w_q  # [8]
+    scores = k @ q / math.sqrt(D_EMBD)  # [T]
+    attention = torch.softmax(scores, dim=-1)  # [T]
+    output = attention @ v  # [8]
+    hidden = torch.relu(output @ weights.w_up)  # [16]
+    logits = hidden @ weights.w_down @ weights.w_out  # [n_vocab]
+    probabilities = torch.softmax(logits, dim=-1)
+    generator = torch.Generator().manual_seed(seed)
+    chosen = int(torch.multinomial(probabilities, 1, generator=generator))
+    return Decode(embedding, q, scores, attention, output, logits, probabilities, chosen)
+
+
+def demo(text: str, seed: int = 0) -> None:
+    """Run the whole machine on ``text`` and print every step. Chapter 0.
+
+    Raises `ValueError` for an empty text.
+    """
+    tokenizer = Tokenizer.from_pretrained("pocket")
+    tokens = tokenizer.encode(text)
+    if not tokens:
+        raise ValueError("text must hold at least one character")
+    weights = random_weights(tokenizer.n_vocab, seed)
+    read = prefill(weights, tokens)
+    print(f"Input token indices: {tokens}")
+    print(f"Input tokens: {[tokenizer.decode([token]) for token in tokens]}")
+    for label, matrix in [
+        ("Embeddings", read.embeddings),
+        ("Q", read.q),
+        ("K", read.k),
+        ("V", read.v),
+    ]:
+        print(f"{label}:\n{rounded(matrix)}")
+    print("\n--- Decoding next token ---")
+    step = decode(weights, tokens[-1], read.k, read.v, seed)
+    for label, vector in [
+        ("Embedding for last token", step.embedding),
+        ("Q for last token", step.q),
+        ("Attention scores", step.scores),
+        ("Attention weights", step.weights),
+        ("Attention output", step.output),
+        ("Logits", step.logits),
+        ("Probabilities", step.probabilities),
+    ]:
+        print(f"[Decode] {label}: {rounded(vector)}")
+    print(f"Predicted next token: {tokenizer.decode([step.token])!r} (token {step.token})")
+
+
+def rounded(tensor: Tensor) -> str:
+    """Write a matrix row by row, a vector on one line, with enough digits to follow. Chapter 0."""
+    if tensor.dim() == 2:
+        return "\n".join(f"  {rounded(row)}" for row in tensor)
+    if len(tensor) > D_HIDDEN:
+        shown = " ".join(f"{number:.3g}" for number in tensor[:3].tolist())
+        return f"[{shown} ... {tensor[-1].item():.3g}] ({len(tensor)} numbers)"
+    return "[" + " ".join(f"{number:6.3f}" for number in tensor.tolist()) + "]"

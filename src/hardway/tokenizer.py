@@ -1,0 +1,255 @@
+"""Turn text into token ids and back: byte-pair encoding from scratch (chapter 2).
+
+GPT-2's tokenizer works on bytes. Text is cut into words, each word into its bytes, and neighbouring
+pieces are merged, the pair that was learned first going first, until no learned pair is left.
+Paper: Sennrich et al. 2016 (BPE), Radford et al. 2019 (the byte-level variant).
+"""
+
+import heapq
+import json
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import pairwise
+from typing import Self
+
+import regex
+
+from hardway import hub
+
+# How GPT-2 cuts text into words: contractions, letters, digits, other signs, white space.
+WORD = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+END_OF_TEXT = "<|endoftext|>"
+LONG_WORD = 64  # bytes; from here on the heap is faster than scanning all pairs again
+CACHED_WORDS = 50_000
+
+Pair = tuple[bytes, bytes]
+
+
+def byte_alphabet() -> dict[int, str]:
+    """Map each byte to the printable character that stands for it in GPT-2's files.
+
+    ``vocab.json`` and ``merges.txt`` are text, so bytes that do not print (or that split lines)
+    borrow characters from U+0100 on. A space is written Ġ. Chapter 2.
+
+    >>> byte_alphabet()[ord("a")], byte_alphabet()[ord(" ")]
+    ('a', 'Ġ')
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    printable += range(ord("®"), ord("ÿ") + 1)
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {
+        byte: chr(256 + i) for i, byte in enumerate(others)
+    }
+
+
+def split_words(text: str) -> list[str]:
+    """Cut text into the words that merges never cross; joined, they are the text again. Chapter 2.
+
+    >>> split_words("We'll see 2 cats")
+    ['We', "'ll", ' see', ' 2', ' cats']
+    """
+    return WORD.findall(text)
+
+
+def merge_pair(pieces: Sequence[bytes], pair: Pair) -> list[bytes]:
+    """Join every occurrence of ``pair``, from left to right, into one piece. Chapter 2.
+
+    >>> merge_pair([b"a", b"b", b"a", b"b"], (b"a", b"b"))
+    [b'ab', b'ab']
+    """
+    merged: list[bytes] = []
+    i = 0
+    while i < len(pieces):
+        if tuple(pieces[i : i + 2]) == pair:
+            merged.append(pieces[i] + pieces[i + 1])
+            i += 2
+        else:
+            merged.append(pieces[i])
+            i += 1
+    return merged
+
+
+def merge_steps(
+    word: bytes, ranks: Mapping[Pair, int]
+) -> Iterator[tuple[Pair | None, list[bytes]]]:
+    """Show the work: yield each pair merged and the pieces after it, first ``(None, bytes)``.
+
+    ``ranks`` gives the order in which pairs were learned; the lowest goes first. Chapter 2.
+
+    >>> ranks = {(b"l", b"o"): 0, (b"lo", b"w"): 1}
+    >>> [pieces for _, pieces in merge_steps(b"low", ranks)]
+    [[b'l', b'o', b'w'], [b'lo', b'w'], [b'low']]
+    """
+    pieces = [bytes([byte]) for byte in word]
+    yield None, pieces
+    while known := [pair for pair in pairwise(pieces) if pair in ranks]:
+        best = min(known, key=lambda pair: ranks[pair])
+        pieces = merge_pair(pieces, best)
+        yield best, pieces
+
+
+def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
+    """Return the pieces that are left when no learned pair is left, scanning all pairs each time.
+
+    The time grows with the square of the length, and a word can be as long as the text.
+    `merge_heap` gives the same pieces without that. Chapter 2.
+    """
+    _, pieces = deque(merge_steps(word, ranks), maxlen=1).pop()  # the last step's
+    return pieces
+
+
+def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
+    """Do what `merge_naive` does in O(n log n) steps: keep the pairs in a heap, the best on top.
+
+    Pieces form a linked list: ``after[i]`` is where the piece behind the one at ``i`` starts, and
+    ``before[i]`` where the one in front of it does. A merge changes at most two pairs; entries of
+    the heap that a merge has made stale are recognised, and skipped, when they surface. Chapter 2.
+    """
+    pieces: list[bytes] = [bytes([byte]) for byte in word]
+    n = len(pieces)
+    before, after = list(range(-1, n - 1)), list(range(1, n + 1))
+    heap = [(ranks[pair], i, pair) for i, pair in enumerate(pairwise(pieces)) if pair in ranks]
+    heapq.heapify(heap)
+    while heap:
+        _, i, pair = heapq.heappop(heap)
+        j = after[i]
+        if j == n or (pieces[i], pieces[j]) != pair:
+            continue  # stale: one of the two halves has been merged into something else
+        pieces[i], pieces[j] = pieces[i] + pieces[j], b""
+        after[i] = after[j]
+        if after[i] < n:
+            before[after[i]] = i
+        for left, right in ((before[i], i), (i, after[i])):
+            if left >= 0 and right < n and (new := (pieces[left], pieces[right])) in ranks:
+                heapq.heappush(heap, (ranks[new], left, new))
+    return [piece for piece in pieces if piece]
+
+
+class Tokenizer:
+    """GPT-2's tokenizer: text to ids and back, equal to the original on every input. Chapter 2."""
+
+    def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+        """Build from the contents of ``vocab.json`` and ``merges.txt``.
+
+        vocab: each token's spelling and id; merges: pairs, the first learned first. Raises
+        `ValueError` where the two do not fit together.
+        """
+        byte_of = {character: byte for byte, character in byte_alphabet().items()}
+
+        def spelled(spelling: str) -> bytes:
+            return bytes(byte_of[character] for character in spelling)
+
+        specials = {token: id for token, id in vocab.items() if token == END_OF_TEXT}
+        try:
+            self.ids = {spelled(s): id for s, id in vocab.items() if s not in specials}
+            self.ranks = {(spelled(a), spelled(b)): rank for rank, (a, b) in enumerate(merges)}
+        except KeyError as error:
+            raise ValueError(f"vocabulary: {error} is not in GPT-2's byte alphabet") from None
+        self.special_ids: dict[str, int] = specials
+        self.pieces = {id: piece for piece, id in self.ids.items()}
+        self.pieces |= {id: token.encode() for token, id in specials.items()}
+        self.n_vocab = len(self.pieces)
+        self._check()
+        self.eot_id: int = specials[END_OF_TEXT]
+        self._encode_cached = lru_cache(CACHED_WORDS)(self._encode_word)
+
+    def _check(self) -> None:
+        """Every byte, every merge's result and the special token need an id, without gaps."""
+        if END_OF_TEXT not in self.special_ids:
+            raise ValueError(f"vocabulary: the special token {END_OF_TEXT} is missing")
+        if sorted(self.pieces) != list(range(self.n_vocab)):
+            raise ValueError(f"vocabulary: the ids are not 0 to {self.n_vocab - 1}, each once")
+        needed = [bytes([byte]) for byte in range(256)] + [a + b for a, b in self.ranks]
+        for piece in needed:
+            if piece not in self.ids:
+                raise ValueError(f"vocabulary: the piece {piece!r} has no id")
+
+    @classmethod
+    def from_pretrained(cls, name_or_directory: str | os.PathLike[str] = "pocket") -> Self:
+        """Load ``vocab.json`` and ``merges.txt`` of a known model, or from a directory.
+
+        Raises `FileNotFoundError` where they are missing, `ValueError` where they are malformed.
+        """
+        directory = hub.find(name_or_directory)
+        vocab_path, merges_path = directory / "vocab.json", directory / "merges.txt"
+        vocab = json.loads(vocab_path.read_text(encoding="utf-8"))
+        lines = merges_path.read_text(encoding="utf-8").split("\n")
+        if lines[0].startswith("#version"):
+            lines = lines[1:]
+        merges = [tuple(line.split(" ")) for line in lines if line]
+        if not isinstance(vocab, dict) or not all(type(id) is int for id in vocab.values()):
+            raise ValueError(f"{vocab_path}: it must map each token to a whole number")
+        if any(len(pair) != 2 for pair in merges):
+            raise ValueError(f"{merges_path}: each line must hold two pieces and one space")
+        return cls(vocab, merges)  # type: ignore[arg-type]  # the pairs were just counted
+
+    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
+        """Return the ids of ``text``.
+
+        A special token spelled out in the text is plain text, unless ``allowed_special`` holds it
+        or is ``"all"``: text from a stranger cannot end a document. Raises `ValueError` for a
+        lone surrogate (half of a UTF-16 pair, which no UTF-8 spells) and for an unknown special.
+        """
+        specials = self._allowed(allowed_special)
+        if not specials:
+            return self._encode_plain(text)
+        ids: list[int] = []
+        pattern = "|".join(regex.escape(token) for token in specials)
+        for part in regex.split(f"({pattern})", text):
+            ids += [self.special_ids[part]] if part in specials else self._encode_plain(part)
+        return ids
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes that the ids stand for. Raises `ValueError` for an unknown id."""
+        return b"".join(self._piece(id) for id in ids)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text that the ids stand for; bytes that are not UTF-8 become U+FFFD (�).
+
+        Raises `ValueError` for an id outside the vocabulary.
+        """
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def _encode_plain(self, text: str) -> list[int]:
+        ids: list[int] = []
+        for word in split_words(text):
+            ids += self._encode_cached(word) if len(word) < LONG_WORD else self._encode_word(word)
+        return ids
+
+    def _encode_word(self, word: str) -> tuple[int, ...]:
+        try:
+            raw = word.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"text must not hold a lone surrogate, but {word!r} does: {error.reason}"
+            ) from None
+        merge = merge_naive if len(raw) < LONG_WORD else merge_heap
+        return tuple(self.ids[piece] for piece in merge(raw, self.ranks))
+
+    def _allowed(self, allowed_special: Collection[str]) -> set[str]:
+        if allowed_special == "all":
+            return set(self.special_ids)
+        if isinstance(allowed_special, str) or not set(allowed_special) <= set(self.special_ids):
+            raise ValueError(
+                f"allowed_special must be 'all' or a set of {sorted(self.special_ids)}, "
+                f"not {allowed_special!r}"
+            )
+        return set(allowed_special)
+
+    def _piece(self, id: int) -> bytes:
+        if type(id) is not int or id not in self.pieces:
+            raise ValueError(f"ids must be whole numbers from 0 to {self.n_vocab - 1}, not {id!r}")
+        return self.pieces[id]
+
+
+def display(piece: bytes) -> str:
+    """Spell a piece so that every byte can be seen: a space as ␣, what does not print escaped.
+
+    >>> display(" café".encode()), display(b"\\n"), display(b"\\xf0\\x9f")
+    ('␣café', '\\\\n', '\\\\xf0\\\\x9f')
+    """
+    text = piece.decode("utf-8", errors="backslashreplace")
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return shown.replace(" ", "␣")
