@@ -1,0 +1,29 @@
+"""What several test files share: the bundled model, its tokenizer, and the full-size stand-in."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import fullsize as stand_in
+from hardway import GPT2, Tokenizer
+
+
+@pytest.fixture(scope="session")
+def pocket() -> GPT2:
+    return GPT2.from_pretrained("pocket")
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_pretrained("pocket")
+
+
+@pytest.fixture(scope="session")
+def fullsize(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of a checkpoint with GPT-2 124M's shape and pocket's logits (548 MB)."""
+    directory = tmp_path_factory.mktemp("fullsize")
+    stand_in.build(directory)
+    yield directory
+    shutil.rmtree(directory)  # pytest would keep the last three
