@@ -7,7 +7,8 @@ Every module is one chapter of the book, and a chapter shows every line of its m
     >>> tokenizer.encode("Hello")
     [15496]
 
-Importing the package is cheap: torch is imported by the first name that needs it (PEP 562).
+Importing the package is cheap: torch is imported by the first name that needs it (PEP
+562).
 """
 
 from importlib import import_module

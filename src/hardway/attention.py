@@ -1,4 +1,5 @@
-"""Let each position look at the ones before it: causal multi-head self-attention (chapter 4).
+"""Let each position look at the ones before it: causal multi-head self-attention
+(chapter 4).
 
 Paper: Vaswani et al. 2017, "Attention Is All You Need".
 """
@@ -24,8 +25,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 def softmax(scores: Tensor) -> Tensor:
     """Turn the scores of the last axis into shares: positive, and 1 in sum.
 
-    The largest score is subtracted first; that changes nothing but keeps exp from overflowing.
-    scores: [..., n] → [..., n]. Chapter 4.
+    The largest score is subtracted first; that changes nothing but keeps exp from
+    overflowing. scores: [..., n] → [..., n]. Chapter 4.
     """
     powers = torch.exp(scores - scores.amax(dim=-1, keepdim=True))
     return powers / powers.sum(dim=-1, keepdim=True)
@@ -34,19 +35,22 @@ def softmax(scores: Tensor) -> Tensor:
 def causal_mask(n_query: int, n_key: int) -> Tensor:
     """Say which keys each query may see: those at its own position and before.
 
-    The queries are the *last* ``n_query`` of ``n_key`` positions, so the mask is aligned at the
-    lower right: with a cache (chapter 8) there are more keys than queries.
-    Returns bool [n_query, n_key], True where visible. Chapter 4.
+    The queries are the *last* ``n_query`` of ``n_key`` positions, so the mask is
+    aligned at the lower right: with a cache (chapter 8) there are more keys than
+    queries. Returns bool [n_query, n_key], True where visible. Chapter 4.
     """
     queries = torch.arange(n_key - n_query, n_key)
     return torch.arange(n_key) <= queries[:, None]
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, visible: Tensor) -> tuple[Tensor, Tensor]:
-    """Give each query the average of the values, weighted by how well their keys match it.
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, visible: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Give each query the average of the values, weighted by how well their keys match
+    it.
 
-    q: [..., T, d_head]; k, v: [..., S, d_head]; visible: bool, broadcast to [..., T, S].
-    Returns the averages [..., T, d_head] and the weights [..., T, S]. Chapter 4.
+    q: [..., T, d_head]; k, v: [..., S, d_head]; visible: bool, broadcast to [..., T,
+    S]. Returns the averages [..., T, d_head] and the weights [..., T, S]. Chapter 4.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # [..., T, S]
     weights = softmax(scores.masked_fill(~visible, -torch.inf))
@@ -76,17 +80,21 @@ def self_attention(
     visible: Tensor,
     remember: Remember | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run one attention layer: project to Q, K and V, attend in every head, project back.
+    """Run one attention layer: project to Q, K and V, attend in every head, project
+    back.
 
-    x: [..., T, n_embd]; weights: the block's ``attn.*``; visible: bool, to [..., n_head, T, S].
-    ``remember`` takes the new keys and values [..., n_head, T, d_head] and returns all of them
-    [..., n_head, S, d_head], the past first: that is the whole of the KV cache's part (chapter 8).
-    Returns [..., T, n_embd] and the attention weights [..., n_head, T, S]. Chapter 4.
+    x: [..., T, n_embd]; weights: the block's ``attn.*``; visible: bool, to [...,
+    n_head, T, S]. ``remember`` takes the new keys and values [..., n_head, T, d_head]
+    and returns all of them [..., n_head, S, d_head], the past first: that is the whole
+    of the KV cache's part (chapter 8). Returns [..., T, n_embd] and the attention
+    weights [..., n_head, T, S]. Chapter 4.
     """
     qkv = linear(x, weights["attn.c_attn.weight"], weights["attn.c_attn.bias"])
     q, k, v = (split_heads(part, n_head) for part in qkv.chunk(3, dim=-1))
     if remember is not None:
         k, v = remember(k, v)
     mixed, attention_weights = attention(q, k, v, visible)
-    out = linear(merge_heads(mixed), weights["attn.c_proj.weight"], weights["attn.c_proj.bias"])
+    out = linear(
+        merge_heads(mixed), weights["attn.c_proj.weight"], weights["attn.c_proj.bias"]
+    )
     return out, attention_weights

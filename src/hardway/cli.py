@@ -1,7 +1,7 @@
 """The command line: ``hardway demo | download | inspect | tokenize | generate``.
 
-Each command is a few lines around the library's own functions, imported only when it runs. A user's
-mistake prints one line that says what to do, and exits with 2.
+Each command is a few lines around the library's own functions, imported only when it
+runs. A user's mistake prints one line that says what to do, and exits with 2.
 """
 
 import os
@@ -14,14 +14,18 @@ import click
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 when all went well, 2 for a mistake of the user's."""
+    """Run the command line and exit: 0 when all went well, 2 for a mistake of the
+    user's.
+    """
     try:
         hardway(arguments, prog_name="hardway", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "hardway"
         _fail(f"{error.format_message()} See `{command} --help`.")
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `head` has seen enough
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # `head` has seen enough
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)
         sys.exit(130)
@@ -29,7 +33,10 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(str(error))
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="hardway")
 @click.pass_context
 def hardway(context: click.Context) -> None:
@@ -42,23 +49,32 @@ def hardway(context: click.Context) -> None:
 
 
 model_option = click.option(
-    "--model", default="pocket", show_default=True, help="A known model's name, or a directory."
+    "--model",
+    default="pocket",
+    show_default=True,
+    help="A known model's name, or a directory.",
 )
 
 
 @hardway.command()
 @click.argument("text", required=False)
-@click.option("--seed", type=click.IntRange(min=0), default=0, help="Chooses the random weights.")
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, help="Chooses the random weights."
+)
 def demo(text: str | None, seed: int) -> None:
     """Run the machine in miniature on TEXT and print every matrix (chapter 0)."""
     from hardway import miniature
 
-    miniature.demo(click.prompt("Any English sentence") if text is None else _read(text), seed)
+    miniature.demo(
+        click.prompt("Any English sentence") if text is None else _read(text), seed
+    )
 
 
 @hardway.command()
 @click.argument("name")
-@click.option("--directory", type=click.Path(path_type=Path), help="Where to put the files.")
+@click.option(
+    "--directory", type=click.Path(path_type=Path), help="Where to put the files."
+)
 def download(name: str, directory: Path | None) -> None:
     """Download the model NAME, check its hashes, and print its directory (chapter 1).
 
@@ -72,7 +88,9 @@ def download(name: str, directory: Path | None) -> None:
 @hardway.command()
 @click.argument("file_or_model")
 def inspect(file_or_model: str) -> None:
-    """List the tensors of a file or model: name, dtype, shape, bytes, parameters (chapter 1)."""
+    """List the tensors of a file or model: name, dtype, shape, bytes, parameters
+    (chapter 1).
+    """
     import math
 
     from rich.console import Console
@@ -88,15 +106,24 @@ def inspect(file_or_model: str) -> None:
     for column in ("bytes", "parameters"):
         table.add_column(column, justify="right")
     for name, info in tensors.items():
-        shape, count = " × ".join(map(str, info.shape)) or "scalar", math.prod(info.shape)
-        table.add_row(name, info.dtype, shape, f"{info.end - info.start:,}", f"{count:,}")
+        shape, count = (
+            " × ".join(map(str, info.shape)) or "scalar",
+            math.prod(info.shape),
+        )
+        table.add_row(
+            name, info.dtype, shape, f"{info.end - info.start:,}", f"{count:,}"
+        )
     console = Console(markup=False, highlight=False)
     if not console.is_terminal:
-        console.width = 160  # a pipe has no width of its own; do not fold names into 80 columns
+        console.width = (
+            160  # a pipe has no width of its own; do not fold names into 80 columns
+        )
     console.print(table)
     parameters = sum(math.prod(info.shape) for info in tensors.values())
     size = sum(info.end - info.start for info in tensors.values())
-    console.print(f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes")
+    console.print(
+        f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes"
+    )
 
 
 @hardway.command()
@@ -114,15 +141,33 @@ def tokenize(text: str, model: str) -> None:
 @hardway.command()
 @click.argument("prompt")
 @model_option
-@click.option("--max-new-tokens", type=int, default=100, show_default=True, help="At most so many.")
 @click.option(
-    "--temperature", type=float, default=0.0, show_default=True, help="0 takes the likeliest."
+    "--max-new-tokens",
+    type=int,
+    default=100,
+    show_default=True,
+    help="At most so many.",
+)
+@click.option(
+    "--temperature",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="0 takes the likeliest.",
 )
 @click.option("--top-k", type=int, help="Draw from the k likeliest tokens only.")
-@click.option("--top-p", type=float, help="Draw from the likeliest tokens that hold p of the mass.")
+@click.option(
+    "--top-p",
+    type=float,
+    help="Draw from the likeliest tokens that hold p of the mass.",
+)
 @click.option("--seed", type=int, help="Makes the draws repeatable.")
-@click.option("--no-cache", is_flag=True, help="Recompute the whole text for every token.")
-@click.option("--stats", is_flag=True, help="Print the speed at the end, on standard error.")
+@click.option(
+    "--no-cache", is_flag=True, help="Recompute the whole text for every token."
+)
+@click.option(
+    "--stats", is_flag=True, help="Print the speed at the end, on standard error."
+)
 def generate(
     prompt: str,
     model: str,

@@ -14,9 +14,11 @@ def embed(tokens: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor
 
 
 def nearest(vectors: Tensor, index: int, k: int) -> tuple[list[int], list[float]]:
-    """Find the ``k`` rows whose direction is nearest to that of row ``index``, itself left out.
+    """Find the ``k`` rows whose direction is nearest to that of row ``index``, itself
+    left out.
 
-    vectors: [n, d]. Returns their indices and their cosines with the row, nearest first. Chapter 3.
+    vectors: [n, d]. Returns their indices and their cosines with the row, nearest
+    first. Chapter 3.
     """
     directions = vectors / vectors.norm(dim=-1, keepdim=True)
     cosines = directions @ directions[index]  # [n]

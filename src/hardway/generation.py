@@ -1,4 +1,5 @@
-"""Write: choose the next token, append it, go on (chapter 7; with the cache, chapter 8).
+"""Write: choose the next token, append it, go on (chapter 7; with the cache, chapter
+8).
 
 Paper for top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
 """
@@ -18,9 +19,11 @@ from hardway.tokenizer import Tokenizer
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Divide the logits [..., n_vocab]: below 1 sharpens the distribution, above 1 flattens it.
+    """Divide the logits [..., n_vocab]: below 1 sharpens the distribution, above 1
+    flattens it.
 
-    The largest logit is subtracted first, so that a tiny temperature cannot overflow. Chapter 7.
+    The largest logit is subtracted first, so that a tiny temperature cannot overflow.
+    Chapter 7.
     """
     return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
 
@@ -28,17 +31,20 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """Set all but the ``k`` highest logits [..., n_vocab] to minus infinity.
 
-    Tokens that tie with the k-th are kept, as Hugging Face does. Chapter 7; Fan et al. 2018.
+    Tokens that tie with the k-th are kept, as Hugging Face does. Chapter 7; Fan et al.
+    2018.
     """
     kth = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < kth, -torch.inf)
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest most probable tokens that together hold at least ``p`` of the probability.
+    """Keep the fewest most probable tokens that together hold at least ``p`` of the
+    probability.
 
-    A token stays while the tokens above it hold less than ``p``: the one that crosses the line is
-    kept. The other logits [..., n_vocab] become minus infinity. Chapter 7; Holtzman et al. 2020.
+    A token stays while the tokens above it hold less than ``p``: the one that crosses
+    the line is kept. The other logits [..., n_vocab] become minus infinity. Chapter 7;
+    Holtzman et al. 2020.
     """
     ordered, order = logits.sort(descending=True, stable=True)
     shares = softmax(ordered)
@@ -49,7 +55,10 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
 
 
 def next_token_probabilities(
-    logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+    logits: Tensor,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Tensor:
     """Return the distribution that the next token is drawn from.
 
@@ -65,7 +74,8 @@ def next_token_probabilities(
 
 
 def draw(probabilities: Tensor, u: float) -> int:
-    """Return the token on which ``u`` (from 0 to below 1) falls when the shares lie side by side.
+    """Return the token on which ``u`` (from 0 to below 1) falls when the shares lie
+    side by side.
 
     probabilities: [n_vocab]. A token of probability 0 is never drawn. Chapter 7.
     """
@@ -88,13 +98,25 @@ class Sampler:
     def __post_init__(self) -> None:
         t = self.temperature
         if not _is_number(t) or not 0 <= t < math.inf:
-            raise ValueError(f"temperature must be a finite number from 0 on, not {t!r}")
+            raise ValueError(
+                f"temperature must be a finite number from 0 on, not {t!r}"
+            )
         if self.top_k is not None and not (_is_whole(self.top_k) and self.top_k >= 1):
-            raise ValueError(f"top_k must be None or a whole number from 1 on, not {self.top_k!r}")
-        if self.top_p is not None and not (_is_number(self.top_p) and 0 < self.top_p <= 1):
-            raise ValueError(f"top_p must be None or above 0 and at most 1, not {self.top_p!r}")
-        if self.seed is not None and not (_is_whole(self.seed) and 0 <= self.seed < 2**63):
-            raise ValueError(f"seed must be None or a whole number from 0 on, not {self.seed!r}")
+            raise ValueError(
+                f"top_k must be None or a whole number from 1 on, not {self.top_k!r}"
+            )
+        if self.top_p is not None and not (
+            _is_number(self.top_p) and 0 < self.top_p <= 1
+        ):
+            raise ValueError(
+                f"top_p must be None or above 0 and at most 1, not {self.top_p!r}"
+            )
+        if self.seed is not None and not (
+            _is_whole(self.seed) and 0 <= self.seed < 2**63
+        ):
+            raise ValueError(
+                f"seed must be None or a whole number from 0 on, not {self.seed!r}"
+            )
 
     def generator(self) -> torch.Generator:
         """Return a new source of random numbers: the same ones for the same seed."""
@@ -106,11 +128,18 @@ class Sampler:
         return generator
 
     def choose(self, logits: Tensor, generator: torch.Generator) -> int:
-        """Choose a token from its logits [n_vocab]; of equal ones, greedy takes the first."""
+        """Choose a token from its logits [n_vocab]; of equal ones, greedy takes the
+        first.
+        """
         if self.temperature == 0:
             return int(logits.argmax())
-        probabilities = next_token_probabilities(logits, self.temperature, self.top_k, self.top_p)
-        return draw(probabilities, torch.rand((), generator=generator, dtype=torch.float64).item())
+        probabilities = next_token_probabilities(
+            logits, self.temperature, self.top_k, self.top_p
+        )
+        return draw(
+            probabilities,
+            torch.rand((), generator=generator, dtype=torch.float64).item(),
+        )
 
 
 def generate(
@@ -124,14 +153,23 @@ def generate(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> list[int]:
-    """Return up to ``max_new_tokens`` new ids; the first of ``stop_ids`` ends them and is left out.
+    """Return up to ``max_new_tokens`` new ids; the first of ``stop_ids`` ends them and
+    is left out.
 
-    Temperature 0 is greedy. Otherwise the order is temperature, top-k, top-p, softmax, draw.
-    Raises `ValueError`, before any work, for an argument out of range. Chapter 7.
+    Temperature 0 is greedy. Otherwise the order is temperature, top-k, top-p, softmax,
+    draw. Raises `ValueError`, before any work, for an argument out of range. Chapter 7.
     """
     return list(
         stream(
-            model, prompt_ids, max_new_tokens, temperature, top_k, top_p, seed, use_cache, stop_ids
+            model,
+            prompt_ids,
+            max_new_tokens,
+            temperature,
+            top_k,
+            top_p,
+            seed,
+            use_cache,
+            stop_ids,
         )
     )
 
@@ -147,11 +185,15 @@ def stream(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> Iterator[int]:
-    """Do what `generate` does, one id at a time; arguments are checked at the call. Chapter 7."""
+    """Do what `generate` does, one id at a time; arguments are checked at the call.
+    Chapter 7.
+    """
     sampler = Sampler(temperature, top_k, top_p, seed)
     check_lengths(model, prompt_ids, max_new_tokens)
     steps = _cached_steps if use_cache else _uncached_steps
-    return _until(steps(model, list(prompt_ids), max_new_tokens, sampler), set(stop_ids))
+    return _until(
+        steps(model, list(prompt_ids), max_new_tokens, sampler), set(stop_ids)
+    )
 
 
 def _uncached_steps(
@@ -169,7 +211,9 @@ def _uncached_steps(
 def _cached_steps(
     model: GPT2, ids: list[int], max_new_tokens: int, sampler: Sampler
 ) -> Iterator[int]:
-    """The loop with a cache: the prompt once (prefill), then one token at a time (decode)."""
+    """The loop with a cache: the prompt once (prefill), then one token at a time
+    (decode).
+    """
     generator = sampler.generator()
     if max_new_tokens == 0:
         return
@@ -202,7 +246,8 @@ def stream_text(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> Iterator[str]:
-    """Do what `stream` does in text: pieces of whole characters, never half of one. Chapter 7.
+    """Do what `stream` does in text: pieces of whole characters, never half of one.
+    Chapter 7.
 
     A character can be spread over several tokens; its bytes wait until it is complete.
     """
@@ -221,7 +266,9 @@ def stream_text(
 
 
 def whole_characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Turn a stream of ids into a stream of text that never ends inside a character. Chapter 7."""
+    """Turn a stream of ids into a stream of text that never ends inside a character.
+    Chapter 7.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for id in ids:
         if text := decoder.decode(tokenizer.decode_bytes([id])):
@@ -241,9 +288,11 @@ def generate_batch(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> list[list[int]]:
-    """Continue several prompts at once, of any lengths, each as `generate` would alone. Chapter 7.
+    """Continue several prompts at once, of any lengths, each as `generate` would alone.
+    Chapter 7.
 
-    Short prompts are padded at the left, so that every sequence ends, and grows, at the same place.
+    Short prompts are padded at the left, so that every sequence ends, and grows, at the
+    same place.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
     for prompt in prompts:
@@ -252,7 +301,9 @@ def generate_batch(
         return [[] for _ in prompts]
     longest = max(map(len, prompts))
     n_pad = torch.tensor([longest - len(prompt) for prompt in prompts])
-    tokens = torch.tensor([[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    tokens = torch.tensor(
+        [[0] * (longest - len(prompt)) + list(prompt) for prompt in prompts]
+    )
     cache = None
     if use_cache:
         dtype = model.weights["wte.weight"].dtype
@@ -262,21 +313,33 @@ def generate_batch(
     for step in range(max_new_tokens):
         logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
         check_finite(logits, step)
-        columns.append([sampler.choose(*row) for row in zip(logits, generators, strict=True)])
+        columns.append(
+            [sampler.choose(*row) for row in zip(logits, generators, strict=True)]
+        )
         new = torch.tensor(columns[-1])[:, None]
         tokens = new if use_cache else torch.cat([tokens, new], dim=1)
-        if stop_ids and all(set(row) & set(stop_ids) for row in zip(*columns, strict=True)):
+        if stop_ids and all(
+            set(row) & set(stop_ids) for row in zip(*columns, strict=True)
+        ):
             break
-    return [list(_until(iter(row), set(stop_ids))) for row in zip(*columns, strict=True)]
+    return [
+        list(_until(iter(row), set(stop_ids))) for row in zip(*columns, strict=True)
+    ]
 
 
 def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
-    """Raise `ValueError` unless prompt and new tokens are valid and fit the model together."""
+    """Raise `ValueError` unless prompt and new tokens are valid and fit the model
+    together.
+    """
     config = model.config
     if not _is_whole(max_new_tokens) or max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens must be a whole number from 0 on, not {max_new_tokens!r}")
+        raise ValueError(
+            f"max_new_tokens must be a whole number from 0 on, not {max_new_tokens!r}"
+        )
     if len(prompt_ids) == 0:
-        raise ValueError("prompt_ids must hold at least one id; the end-of-text id will do")
+        raise ValueError(
+            "prompt_ids must hold at least one id; the end-of-text id will do"
+        )
     for id in prompt_ids:
         if not _is_whole(id) or not 0 <= id < config.n_vocab:
             raise ValueError(
@@ -290,9 +353,13 @@ def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -
 
 
 def check_finite(logits: Tensor, step: int) -> None:
-    """Raise `ValueError` for logits that are NaN or infinite: argmax would choose the NaN."""
+    """Raise `ValueError` for logits that are NaN or infinite: argmax would choose the
+    NaN.
+    """
     if not torch.isfinite(logits).all():
-        raise ValueError(f"the model's logits are not finite at step {step} of the generation")
+        raise ValueError(
+            f"the model's logits are not finite at step {step} of the generation"
+        )
 
 
 def _is_whole(value: object) -> bool:

@@ -1,8 +1,8 @@
 """Find a model's directory by name, and download GPT-2 (chapter 1).
 
 A model is a directory in Hugging Face layout: ``config.json``, ``model.safetensors``,
-``vocab.json`` and ``merges.txt``. This module alone turns a name into such a directory, and it
-never downloads unless `download` is called.
+``vocab.json`` and ``merges.txt``. This module alone turns a name into such a directory,
+and it never downloads unless `download` is called.
 """
 
 import hashlib
@@ -113,15 +113,19 @@ class DownloadError(OSError):
 
 
 def home() -> Path:
-    """Return the directory that holds downloaded models: ``$HARDWAY_HOME`` or the user's cache."""
-    return Path(os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway"))
+    """Return the directory that holds downloaded models: ``$HARDWAY_HOME`` or the
+    user's cache.
+    """
+    return Path(
+        os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway")
+    )
 
 
 def find(name_or_directory: str | os.PathLike[str]) -> Path:
     """Return the directory of a model: a known name, or a directory as it is.
 
-    Raises `FileNotFoundError` where there is none; for a model that can be downloaded the
-    message gives the command. Nothing is downloaded. Chapter 1.
+    Raises `FileNotFoundError` where there is none; for a model that can be downloaded
+    the message gives the command. Nothing is downloaded. Chapter 1.
     """
     name = os.fspath(name_or_directory)
     if name == "pocket":
@@ -136,7 +140,9 @@ def find(name_or_directory: str | os.PathLike[str]) -> Path:
     directory = Path(name)
     if not directory.is_dir():
         known = ", ".join(["pocket", *CHECKPOINTS])
-        raise FileNotFoundError(f"{name!r} is neither a directory nor a known model ({known})")
+        raise FileNotFoundError(
+            f"{name!r} is neither a directory nor a known model ({known})"
+        )
     return directory
 
 
@@ -152,12 +158,14 @@ def book_model() -> str:
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Fetch the model ``name`` into ``directory`` (default ``home() / name``) and return it.
+    """Fetch the model ``name`` into ``directory`` (default ``home() / name``) and
+    return it.
 
-    A file that is already there with the right size stays. Every other one goes to a temporary
-    file first and takes its name only when its size and SHA-256 are the pinned ones. The hub's
-    address can be changed with ``$HF_ENDPOINT``. Raises `ValueError` for an unknown name,
-    `DownloadError` for a file that cannot be fetched whole. Chapter 1.
+    A file that is already there with the right size stays. Every other one goes to a
+    temporary file first and takes its name only when its size and SHA-256 are the
+    pinned ones. The hub's address can be changed with ``$HF_ENDPOINT``. Raises
+    `ValueError` for an unknown name, `DownloadError` for a file that cannot be fetched
+    whole. Chapter 1.
     """
     if name not in CHECKPOINTS:
         known = ", ".join(CHECKPOINTS)
@@ -176,9 +184,13 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
 
 
 def _session() -> requests.Session:
-    """Return a session that asks again when the server is busy, and never for compressed bytes."""
+    """Return a session that asks again when the server is busy, and never for
+    compressed bytes.
+    """
     session = requests.Session()
-    retry = Retry(total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504))
+    retry = Retry(
+        total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504)
+    )
     session.mount("https://", HTTPAdapter(max_retries=retry))
     session.mount("http://", HTTPAdapter(max_retries=retry))
     session.headers["Accept-Encoding"] = "identity"
@@ -186,7 +198,9 @@ def _session() -> requests.Session:
 
 
 def _fetch(session: requests.Session, url: str, file: RemoteFile, path: Path) -> None:
-    """Stream ``url`` into a temporary file beside ``path``, check it, then rename it into place."""
+    """Stream ``url`` into a temporary file beside ``path``, check it, then rename it
+    into place.
+    """
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(descriptor, "wb") as output:
@@ -196,18 +210,27 @@ def _fetch(session: requests.Session, url: str, file: RemoteFile, path: Path) ->
                 f"{url}: {size:,} bytes arrived instead of {file.size:,}; try again"
             )
         if sha256 != file.sha256:
-            raise DownloadError(f"{url}: its SHA-256 is {sha256}, not the pinned {file.sha256}")
+            raise DownloadError(
+                f"{url}: its SHA-256 is {sha256}, not the pinned {file.sha256}"
+            )
         os.replace(temporary, path)
     except requests.RequestException as error:
-        raise DownloadError(f"{url}: {error}; check the connection and try again") from error
+        raise DownloadError(
+            f"{url}: {error}; check the connection and try again"
+        ) from error
     finally:
         Path(temporary).unlink(missing_ok=True)
 
 
 def _stream(
-    session: requests.Session, url: str, file: RemoteFile, write: Callable[[bytes], object]
+    session: requests.Session,
+    url: str,
+    file: RemoteFile,
+    write: Callable[[bytes], object],
 ) -> tuple[int, str]:
-    """Pass the body of ``url`` to ``write`` chunk by chunk; return its size and SHA-256."""
+    """Pass the body of ``url`` to ``write`` chunk by chunk; return its size and
+    SHA-256.
+    """
     size, digest = 0, hashlib.sha256()
     with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
         response.raise_for_status()

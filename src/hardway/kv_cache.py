@@ -1,4 +1,6 @@
-"""Keep the keys and values of the past, so that no position is computed twice (chapter 8)."""
+"""Keep the keys and values of the past, so that no position is computed twice (chapter
+8).
+"""
 
 from typing import TYPE_CHECKING
 
@@ -23,13 +25,16 @@ class KVCache:
         max_len: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Allocate for ``batch_size`` sequences of up to ``max_len`` (default n_ctx) positions.
+        """Allocate for ``batch_size`` sequences of up to ``max_len`` (default n_ctx)
+        positions.
 
         Raises `ValueError` for a size out of range.
         """
         max_len = config.n_ctx if max_len is None else max_len
         if not 1 <= max_len <= config.n_ctx:
-            raise ValueError(f"max_len must be from 1 to n_ctx = {config.n_ctx}, not {max_len}")
+            raise ValueError(
+                f"max_len must be from 1 to n_ctx = {config.n_ctx}, not {max_len}"
+            )
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0
@@ -38,21 +43,28 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values of one layer, and return them with all the past ones.
+        """Write the new keys and values of one layer, and return them with all the past
+        ones.
 
-        k, v: [B, n_head, T, d_head] → [B, n_head, length + T, d_head], views of the cache.
-        Every layer writes at the same place; `advance` moves it when all have. Raises
-        `ValueError` where the cache is full. Chapter 8.
+        k, v: [B, n_head, T, d_head] → [B, n_head, length + T, d_head], views of the
+        cache. Every layer writes at the same place; `advance` moves it when all have.
+        Raises `ValueError` where the cache is full. Chapter 8.
         """
         end = self.length + k.shape[-2]
         if end > self.max_len:
-            raise ValueError(f"the cache holds {self.max_len} positions; {end} were asked for")
+            raise ValueError(
+                f"the cache holds {self.max_len} positions; {end} were asked for"
+            )
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
-        return self.keys[layer, :, :, :end].to(k.dtype), self.values[layer, :, :, :end].to(v.dtype)
+        return self.keys[layer, :, :, :end].to(k.dtype), self.values[
+            layer, :, :, :end
+        ].to(v.dtype)
 
     def advance(self, n: int) -> None:
-        """Count ``n`` more positions as filled, once every layer has written them. Chapter 8."""
+        """Count ``n`` more positions as filled, once every layer has written them.
+        Chapter 8.
+        """
         self.length += n
 
     def reset(self) -> None:

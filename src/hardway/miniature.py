@@ -1,7 +1,9 @@
-"""The smallest complete language model: eight numbers a token, random weights (chapter 0).
+"""The smallest complete language model: eight numbers a token, random weights (chapter
+0).
 
-GPT-2's tokenizer is real; everything after it is as small as it can be: one attention head, one
-feed-forward layer, no positions, no training. What it says is nonsense. How it says it is not.
+GPT-2's tokenizer is real; everything after it is as small as it can be: one attention
+head, one feed-forward layer, no positions, no training. What it says is nonsense. How
+it says it is not.
 """
 
 import math
@@ -32,7 +34,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class Prefill:
-    """What reading a prompt of T tokens computes; ``k`` and ``v`` are kept for later. Chapter 0."""
+    """What reading a prompt of T tokens computes; ``k`` and ``v`` are kept for later.
+    Chapter 0.
+    """
 
     embeddings: Tensor  # [T, 8]
     q: Tensor  # [T, 8]
@@ -55,7 +59,9 @@ class Decode:
 
 
 def random_weights(n_vocab: int, seed: int = 0) -> Weights:
-    """Draw all weights from a normal distribution, the same ones for the same seed. Chapter 0."""
+    """Draw all weights from a normal distribution, the same ones for the same seed.
+    Chapter 0.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int) -> Tensor:
@@ -73,7 +79,9 @@ def random_weights(n_vocab: int, seed: int = 0) -> Weights:
 
 
 def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
-    """Read the prompt: look up each token's vector and make its query, key and value. Chapter 0."""
+    """Read the prompt: look up each token's vector and make its query, key and value.
+    Chapter 0.
+    """
     embeddings = weights.embedding[list(tokens)]  # [T, 8]
     return Prefill(
         embeddings,
@@ -86,8 +94,8 @@ def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
 def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) -> Decode:
     """Choose the next token: the last one's query against all stored keys. Chapter 0.
 
-    token: the last id; k, v: [T, 8], from `prefill`. The choice is a draw, the same one for the
-    same seed.
+    token: the last id; k, v: [T, 8], from `prefill`. The choice is a draw, the same one
+    for the same seed.
     """
     embedding = weights.embedding[token]  # [8]
     q = embedding @ weights.w_q  # [8]
@@ -99,7 +107,9 @@ def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) ->
     probabilities = torch.softmax(logits, dim=-1)
     generator = torch.Generator().manual_seed(seed)
     chosen = int(torch.multinomial(probabilities, 1, generator=generator))
-    return Decode(embedding, q, scores, attention, output, logits, probabilities, chosen)
+    return Decode(
+        embedding, q, scores, attention, output, logits, probabilities, chosen
+    )
 
 
 def demo(text: str, seed: int = 0) -> None:
@@ -134,11 +144,15 @@ def demo(text: str, seed: int = 0) -> None:
         ("Probabilities", step.probabilities),
     ]:
         print(f"[Decode] {label}: {rounded(vector)}")
-    print(f"Predicted next token: {tokenizer.decode([step.token])!r} (token {step.token})")
+    print(
+        f"Predicted next token: {tokenizer.decode([step.token])!r} (token {step.token})"
+    )
 
 
 def rounded(tensor: Tensor) -> str:
-    """Write a matrix row by row, a vector on one line, with enough digits to follow. Chapter 0."""
+    """Write a matrix row by row, a vector on one line, with enough digits to follow.
+    Chapter 0.
+    """
     if tensor.dim() == 2:
         return "\n".join(f"  {rounded(row)}" for row in tensor)
     if len(tensor) > D_HIDDEN:

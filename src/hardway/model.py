@@ -1,4 +1,5 @@
-"""GPT-2 whole: embeddings, a stack of blocks, a last norm, and a score for every token (chapter 6).
+"""GPT-2 whole: embeddings, a stack of blocks, a last norm, and a score for every token
+(chapter 6).
 
 Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
@@ -21,7 +22,8 @@ from hardway.block import layer_norm, transformer_block
 from hardway.embeddings import embed
 from hardway.kv_cache import KVCache
 
-# Switches of later GPT-2 variants that change the arithmetic; the book's GPT-2 has none of them.
+# Switches of later GPT-2 variants that change the arithmetic; the book's GPT-2 has none
+# of them.
 ARITHMETIC = {
     "activation_function": "gelu_new",
     "add_cross_attention": False,
@@ -43,15 +45,23 @@ class Config:
     layer_norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check that the sizes are whole, positive, and that the heads share n_embd evenly."""
+        """Check that the sizes are whole, positive, and that the heads share n_embd
+        evenly.
+        """
         for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"{name} must be a whole number from 1 on, not {value!r}")
+                raise ValueError(
+                    f"{name} must be a whole number from 1 on, not {value!r}"
+                )
         if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd = {self.n_embd} does not divide by n_head = {self.n_head}")
+            raise ValueError(
+                f"n_embd = {self.n_embd} does not divide by n_head = {self.n_head}"
+            )
         if not self.layer_norm_epsilon > 0:
-            raise ValueError(f"layer_norm_epsilon must be above 0, not {self.layer_norm_epsilon!r}")
+            raise ValueError(
+                f"layer_norm_epsilon must be above 0, not {self.layer_norm_epsilon!r}"
+            )
 
     @property
     def d_head(self) -> int:
@@ -60,9 +70,11 @@ class Config:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read ``config.json``, with Hugging Face's names (vocab_size, n_positions) or GPT-2's own.
+        """Read ``config.json``, with Hugging Face's names (vocab_size, n_positions) or
+        GPT-2's own.
 
-        Raises `ValueError` naming the file and what is missing, out of range, or not GPT-2.
+        Raises `ValueError` naming the file and what is missing, out of range, or not
+        GPT-2.
         """
         try:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -70,14 +82,18 @@ class Config:
                 raise ValueError("it is not a JSON object")
             for name, expected in ARITHMETIC.items():
                 if raw.get(name, expected) != expected:
-                    raise ValueError(f"{name} is {raw[name]!r}; GPT-2 computes with {expected!r}")
+                    raise ValueError(
+                        f"{name} is {raw[name]!r}; GPT-2 computes with {expected!r}"
+                    )
             config = cls(
                 n_vocab=_first(raw, "vocab_size", "n_vocab"),
                 n_ctx=_first(raw, "n_positions", "n_ctx"),
                 n_embd=_first(raw, "n_embd"),
                 n_head=_first(raw, "n_head"),
                 n_layer=_first(raw, "n_layer"),
-                layer_norm_epsilon=raw.get("layer_norm_epsilon", cls.layer_norm_epsilon),
+                layer_norm_epsilon=raw.get(
+                    "layer_norm_epsilon", cls.layer_norm_epsilon
+                ),
             )
             if raw.get("n_inner") not in (None, 4 * config.n_embd):
                 raise ValueError(f"n_inner is {raw['n_inner']!r}, not 4 · n_embd")
@@ -114,27 +130,39 @@ def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
 def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring a checkpoint's names to one form.
 
-    Some files prefix every name with ``transformer.``; GPT-2's own holds each layer's causal mask
-    as ``h.N.attn.bias``, which is a constant and no weight; some hold the output matrix
-    ``lm_head.weight``, which in GPT-2 is ``wte.weight`` again. Raises `ValueError` where it is
-    not, because then logits = hidden @ wte.T would be wrong. Chapter 6.
+    Some files prefix every name with ``transformer.``; GPT-2's own holds each layer's
+    causal mask as ``h.N.attn.bias``, which is a constant and no weight; some hold the
+    output matrix ``lm_head.weight``, which in GPT-2 is ``wte.weight`` again. Raises
+    `ValueError` where it is not, because then logits = hidden @ wte.T would be wrong.
+    Chapter 6.
     """
-    clean = {name.removeprefix("transformer."): tensor for name, tensor in tensors.items()}
+    clean = {
+        name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
+    }
     if len(clean) < len(tensors):
-        raise ValueError("the checkpoint holds a tensor both with and without 'transformer.'")
+        raise ValueError(
+            "the checkpoint holds a tensor both with and without 'transformer.'"
+        )
     head = clean.pop("lm_head.weight", None)
-    if head is not None and not ("wte.weight" in clean and torch.equal(head, clean["wte.weight"])):
-        raise ValueError("lm_head.weight differs from wte.weight: this GPT-2 ties the two")
+    if head is not None and not (
+        "wte.weight" in clean and torch.equal(head, clean["wte.weight"])
+    ):
+        raise ValueError(
+            "lm_head.weight differs from wte.weight: this GPT-2 ties the two"
+        )
     buffers = (".attn.bias", ".attn.masked_bias")
-    return {name: tensor for name, tensor in clean.items() if not name.endswith(buffers)}
+    return {
+        name: tensor for name, tensor in clean.items() if not name.endswith(buffers)
+    }
 
 
 @dataclass(frozen=True)
 class Trace:
     """Everything a forward pass computed on the way, for one sequence. Chapter 6.
 
-    residual: [n_layer + 1, T, n_embd], the stream after the embeddings and after each block;
-    attention: [n_layer, n_head, T, T], each head's weights; logits: [T, n_vocab].
+    residual: [n_layer + 1, T, n_embd], the stream after the embeddings and after each
+    block; attention: [n_layer, n_head, T, T], each head's weights; logits: [T,
+    n_vocab].
     """
 
     residual: Tensor
@@ -148,18 +176,22 @@ class GPT2:
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
         """Take exactly the tensors of `expected_shapes`; all of one floating dtype.
 
-        Raises `ValueError` naming every tensor that is missing or unknown, or the first whose
-        shape is wrong.
+        Raises `ValueError` naming every tensor that is missing or unknown, or the first
+        whose shape is wrong.
         """
         shapes = expected_shapes(config)
         if missing := sorted(shapes.keys() - weights.keys()):
             raise ValueError(f"the checkpoint lacks {', '.join(missing)}")
         if unknown := sorted(weights.keys() - shapes.keys()):
-            raise ValueError(f"the checkpoint holds unknown tensors: {', '.join(unknown)}")
+            raise ValueError(
+                f"the checkpoint holds unknown tensors: {', '.join(unknown)}"
+            )
         for name, shape in shapes.items():
             if weights[name].shape != shape:
                 found = list(weights[name].shape)
-                raise ValueError(f"{name} has shape {found}; the config demands {list(shape)}")
+                raise ValueError(
+                    f"{name} has shape {found}; the config demands {list(shape)}"
+                )
         self.config = config
         self.weights = {name: weights[name] for name in shapes}
         self.blocks = [
@@ -177,18 +209,24 @@ class GPT2:
         name_or_directory: str | os.PathLike[str] = "pocket",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Load ``config.json`` and ``model.safetensors`` of a known model, or from a directory.
+        """Load ``config.json`` and ``model.safetensors`` of a known model, or from a
+        directory.
 
-        Raises `FileNotFoundError` where they are missing, `ValueError` where they are not a GPT-2.
+        Raises `FileNotFoundError` where they are missing, `ValueError` where they are
+        not a GPT-2.
         """
         if not dtype.is_floating_point:
-            raise ValueError(f"dtype must be a floating-point type such as float32, not {dtype}")
+            raise ValueError(
+                f"dtype must be a floating-point type such as float32, not {dtype}"
+            )
         directory = hub.find(name_or_directory)
         config = Config.from_file(directory / "config.json")
         path = directory / "model.safetensors"
         try:
             weights = clean_names(safetensors.load_file(path))
-            return cls(config, {name: tensor.to(dtype) for name, tensor in weights.items()})
+            return cls(
+                config, {name: tensor.to(dtype) for name, tensor in weights.items()}
+            )
         except safetensors.SafetensorsError:
             raise  # it names the file already
         except ValueError as error:
@@ -203,16 +241,18 @@ class GPT2:
     ) -> Tensor:
         """Score every token of the vocabulary as the next one, after each position.
 
-        tokens: int64 [T] or [B, T]. With a ``cache`` they continue the positions it holds, and
-        theirs are added to it (chapter 8). ``last_only`` scores the last position alone.
-        n_pad: int64 [B], how many tokens at the left of each sequence are padding (chapter 7).
-        Returns float32 [T, n_vocab] or [B, T, n_vocab]; T is 1 with ``last_only``. Raises
-        `ValueError` for ids outside the vocabulary, more than n_ctx positions, or a cache that
-        does not fit. Chapter 6.
+        tokens: int64 [T] or [B, T]. With a ``cache`` they continue the positions it
+        holds, and theirs are added to it (chapter 8). ``last_only`` scores the last
+        position alone. n_pad: int64 [B], how many tokens at the left of each sequence
+        are padding (chapter 7). Returns float32 [T, n_vocab] or [B, T, n_vocab]; T is 1
+        with ``last_only``. Raises `ValueError` for ids outside the vocabulary, more
+        than n_ctx positions, or a cache that does not fit. Chapter 6.
         """
         self._check(tokens, cache)
         batch = tokens if tokens.dim() == 2 else tokens[None]
-        x, _ = deque(self._stream(batch, cache, n_pad), maxlen=1).pop()  # the last step's
+        x, _ = deque(
+            self._stream(batch, cache, n_pad), maxlen=1
+        ).pop()  # the last step's
         logits = self.logits(x[:, -1:] if last_only else x)
         return logits if tokens.dim() == 2 else logits[0]
 
@@ -223,33 +263,48 @@ class GPT2:
             raise ValueError(f"trace takes one sequence [T], not {list(tokens.shape)}")
         steps = list(self._stream(tokens[None], None, None))
         residual = torch.stack([x[0] for x, _ in steps])
-        attention = torch.stack([weights[0] for _, weights in steps if weights is not None])
+        attention = torch.stack(
+            [weights[0] for _, weights in steps if weights is not None]
+        )
         return Trace(residual, attention, self.logits(residual[-1]))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Score the vocabulary from the residual stream: last norm, then one dot product a token.
+        """Score the vocabulary from the residual stream: last norm, then one dot
+        product a token.
 
-        x: [..., n_embd] → float32 [..., n_vocab]. Chapter 6; tied weights: Press & Wolf 2017.
+        x: [..., n_embd] → float32 [..., n_vocab]. Chapter 6; tied weights: Press & Wolf
+        2017.
         """
         w = self.weights
-        x = layer_norm(x, w["ln_f.weight"], w["ln_f.bias"], self.config.layer_norm_epsilon)
+        x = layer_norm(
+            x, w["ln_f.weight"], w["ln_f.bias"], self.config.layer_norm_epsilon
+        )
         return (x @ w["wte.weight"].T).float()
 
     def _stream(
         self, tokens: Tensor, cache: KVCache | None, n_pad: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield the stream after the embeddings, then after each block with its attention."""
+        """Yield the stream after the embeddings, then after each block with its
+        attention.
+        """
         past = cache.length if cache is not None else 0
         total = past + tokens.shape[1]
         positions, visible = torch.arange(past, total), causal_mask(total - past, total)
         if n_pad is not None:
             positions, visible = skip_padding(positions, visible, n_pad)
-        x = embed(tokens, positions, self.weights["wte.weight"], self.weights["wpe.weight"])
+        x = embed(
+            tokens, positions, self.weights["wte.weight"], self.weights["wpe.weight"]
+        )
         yield x, None
         for layer, weights in enumerate(self.blocks):
             remember = partial(cache.append, layer) if cache is not None else None
             x, attention = transformer_block(
-                x, weights, self.config.n_head, self.config.layer_norm_epsilon, visible, remember
+                x,
+                weights,
+                self.config.n_head,
+                self.config.layer_norm_epsilon,
+                visible,
+                remember,
             )
             yield x, attention
         if cache is not None:
@@ -258,34 +313,51 @@ class GPT2:
     def _check(self, tokens: Tensor, cache: KVCache | None) -> None:
         """Refuse at the door what would fail, or silently go wrong, further in."""
         config = self.config
-        if tokens.dim() not in (1, 2) or tokens.dtype != torch.int64 or tokens.numel() == 0:
+        if (
+            tokens.dim() not in (1, 2)
+            or tokens.dtype != torch.int64
+            or tokens.numel() == 0
+        ):
             kind = f"{tokens.dtype} {list(tokens.shape)}"
-            raise ValueError(f"tokens must be int64 [T] or [B, T] with at least one id, not {kind}")
+            raise ValueError(
+                f"tokens must be int64 [T] or [B, T] with at least one id, not {kind}"
+            )
         lowest, highest = int(tokens.min()), int(tokens.max())
         if lowest < 0 or highest >= config.n_vocab:
             wrong = lowest if lowest < 0 else highest
-            raise ValueError(f"token ids must be from 0 to {config.n_vocab - 1}, not {wrong}")
+            raise ValueError(
+                f"token ids must be from 0 to {config.n_vocab - 1}, not {wrong}"
+            )
         total = tokens.shape[-1] + (cache.length if cache is not None else 0)
         if total > config.n_ctx:
-            raise ValueError(f"{total} positions are more than the model's n_ctx = {config.n_ctx}")
+            raise ValueError(
+                f"{total} positions are more than the model's n_ctx = {config.n_ctx}"
+            )
         if cache is None:
             return
         batch_size = tokens.shape[0] if tokens.dim() == 2 else 1
         if cache.batch_size != batch_size:
-            raise ValueError(f"the cache is for {cache.batch_size} sequences, not {batch_size}")
+            raise ValueError(
+                f"the cache is for {cache.batch_size} sequences, not {batch_size}"
+            )
         if total > cache.max_len:
-            raise ValueError(f"{total} positions are more than the cache's max_len {cache.max_len}")
+            raise ValueError(
+                f"{total} positions are more than the cache's max_len {cache.max_len}"
+            )
         sizes = (cache.keys.shape[0], cache.keys.shape[2], cache.keys.shape[4])
         if sizes != (config.n_layer, config.n_head, config.d_head):
             raise ValueError("the cache was made for a model of another shape")
 
 
-def skip_padding(positions: Tensor, visible: Tensor, n_pad: Tensor) -> tuple[Tensor, Tensor]:
-    """Make padding at the left of a batch invisible, and start counting positions behind it.
+def skip_padding(
+    positions: Tensor, visible: Tensor, n_pad: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Make padding at the left of a batch invisible, and start counting positions
+    behind it.
 
     positions: int64 [T]; visible: bool [T, S], the causal mask; n_pad: int64 [B].
-    Returns positions [B, T] and visible [B, 1, T, S]. A padding token may see itself, for a
-    softmax over nothing is NaN; nobody ever looks at what comes of it. Chapter 7.
+    Returns positions [B, T] and visible [B, 1, T, S]. A padding token may see itself,
+    for a softmax over nothing is NaN; nobody ever looks at what comes of it. Chapter 7.
     """
     keys = torch.arange(visible.shape[-1])
     is_token = keys >= n_pad[:, None, None]  # [B, 1, S]

@@ -1,8 +1,9 @@
 """Every figure of the book, in one visual language, and the numbers its prose quotes.
 
-Each function takes plain sequences or tensors and returns a matplotlib figure, which a notebook
-shows. Colour is never the only carrier: cells, bars and lines are labelled, and the palettes
-(cividis, PuOr, four colours of Okabe and Ito) can be told apart in greyscale.
+Each function takes plain sequences or tensors and returns a matplotlib figure, which a
+notebook shows. Colour is never the only carrier: cells, bars and lines are labelled,
+and the palettes (cividis, PuOr, four colours of Okabe and Ito) can be told apart in
+greyscale.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")  # blue, vermillion, green, purple
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+)  # blue, vermillion, green, purple
 MARKERS = ("o", "s", "^", "D")
 LINES = ("-", "--", "-.", ":")
 WIDTH = 7.2  # inches: the width of the text column
@@ -39,7 +45,8 @@ Numbers = Tensor | Sequence[float]
 
 
 def glue(name: str, value: object) -> None:
-    """Record a value of the run, so that the page's prose can quote it with ``{glue:text}``.
+    """Record a value of the run, so that the page's prose can quote it with
+    ``{glue:text}``.
 
     Outside a build of the book (in JupyterLab, say) this does nothing.
     """
@@ -70,7 +77,9 @@ def heatmap(
     height = min(9.0, 1.0 + n_rows * (0.32 if labelled else 0.05))
     with _canvas(height=max(1.6, height)) as (figure, axes):
         limit = float(matrix.abs().max()) or 1.0
-        image = _cells(axes, matrix, -limit if diverging else None, limit if diverging else None)
+        image = _cells(
+            axes, matrix, -limit if diverging else None, limit if diverging else None
+        )
         _name_cells(axes, rows, columns)
         axes.set(xlabel=column_title, ylabel=row_title)
         if matrix.numel() <= ANNOTATE_UP_TO:
@@ -94,22 +103,28 @@ def heatmaps(
     per_line: int = 4,
     row_title: str = "",
     column_title: str = "",
+    diverging: bool = False,
 ) -> Figure:
-    """Draw several matrices of one shape side by side on one colour scale, each under its name."""
+    """Draw matrices of one shape side by side on one colour scale, each under its name.
+
+    ``diverging`` centres the colours on 0; without it they start there.
+    """
     n_lines = -(-len(matrices) // per_line)
-    highest = max(float(matrix.max()) for matrix in matrices.values())
+    highest = max(float(matrix.abs().max()) for matrix in matrices.values())
+    lowest = -highest if diverging else 0.0
     side = WIDTH / per_line
     with _canvas(n_lines, per_line, height=n_lines * side + 0.8) as (figure, grid):
         for axes in grid.flat[len(matrices) :]:
             axes.set_axis_off()
         for i, (name, matrix) in enumerate(matrices.items()):
             axes = grid.flat[i]
-            image = _cells(axes, matrix, 0.0, highest)
+            image = _cells(axes, matrix, lowest, highest)
             axes.set_title(name)
             first, bottom = i % per_line == 0, i + per_line >= len(matrices)
             _name_cells(axes, rows, columns, size=6 if per_line > 2 else 8)
             axes.tick_params(labelleft=first, labelbottom=bottom)
-            axes.set(xlabel=column_title if bottom else "", ylabel=row_title if first else "")
+            axes.set_xlabel(column_title if bottom else "")
+            axes.set_ylabel(row_title if first else "")
         figure.colorbar(image, ax=grid, fraction=0.02, pad=0.02)
     return figure
 
@@ -117,11 +132,15 @@ def heatmaps(
 def bars(
     labels: Sequence[str], values: Numbers, *, value_title: str = "", digits: int = 3
 ) -> Figure:
-    """Draw one horizontal bar a label, the first at the top, each with its number at its end."""
+    """Draw one horizontal bar a label, the first at the top, each with its number at
+    its end.
+    """
     numbers = _list(values)
     with _canvas(height=0.7 + 0.28 * len(labels)) as (figure, axes):
         drawn = axes.barh(range(len(labels)), numbers, color=COLOURS[0])
-        axes.bar_label(drawn, labels=[f"{n:,.{digits}f}" for n in numbers], padding=3, size=8)
+        axes.bar_label(
+            drawn, labels=[f"{n:,.{digits}f}" for n in numbers], padding=3, size=8
+        )
         axes.set_yticks(range(len(labels)), labels)
         axes.invert_yaxis()
         axes.margins(x=0.15)
@@ -137,7 +156,9 @@ def lines(
     log_y: bool = False,
     from_zero: bool = False,
 ) -> Figure:
-    """Draw curves, each given as its x and y values; they differ in colour, dash and marker."""
+    """Draw curves, each given as its x and y values; they differ in colour, dash and
+    marker.
+    """
     with _canvas(height=3.2) as (figure, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
             xs, ys = _list(x), _list(y)
@@ -168,7 +189,15 @@ def strip(parts: Mapping[str, float], *, unit: str = "") -> Figure:
                 hatch=("", "//", "..", "xx")[i // 4 % 4], label=label,
             )  # fmt: skip
             if size > 0.08 * total:
-                axes.text(left + size / 2, 0, name, ha="center", va="center", color="white", size=8)
+                axes.text(
+                    left + size / 2,
+                    0,
+                    name,
+                    ha="center",
+                    va="center",
+                    color="white",
+                    size=8,
+                )
             left += size
         axes.set_xlim(0, total)
         axes.set_axis_off()
@@ -203,8 +232,12 @@ def grid_of_words(
 
 
 @contextmanager
-def _canvas(n_rows: int = 1, n_columns: int = 1, *, height: float) -> Iterator[tuple[Figure, Any]]:
-    """Open a figure in the book's style; closing it keeps a notebook from showing it twice."""
+def _canvas(
+    n_rows: int = 1, n_columns: int = 1, *, height: float
+) -> Iterator[tuple[Figure, Any]]:
+    """Open a figure in the book's style; closing it keeps a notebook from showing it
+    twice.
+    """
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             n_rows,
@@ -219,7 +252,9 @@ def _canvas(n_rows: int = 1, n_columns: int = 1, *, height: float) -> Iterator[t
             plt.close(figure)
 
 
-def _cells(axes: Axes, matrix: Tensor, lowest: float | None, highest: float | None) -> Any:
+def _cells(
+    axes: Axes, matrix: Tensor, lowest: float | None, highest: float | None
+) -> Any:
     diverging = lowest is not None and lowest < 0
     return axes.imshow(
         matrix.tolist(),
@@ -237,7 +272,9 @@ def _name_cells(
     if rows is not None:
         axes.set_yticks(range(len(rows)), rows, size=size)
     if columns is not None:
-        axes.set_xticks(range(len(columns)), columns, size=size, rotation=60, ha="right")
+        axes.set_xticks(
+            range(len(columns)), columns, size=size, rotation=60, ha="right"
+        )
 
 
 def _list(values: Numbers) -> list[float]:

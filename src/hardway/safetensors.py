@@ -1,7 +1,8 @@
 """Read a safetensors file by hand (chapter 1).
 
-A file is three things in a row: eight bytes that give the header's length, a JSON header that
-says where each tensor lies, and the tensors' bytes. Format: https://github.com/huggingface/safetensors
+A file is three things in a row: eight bytes that give the header's length, a JSON
+header that says where each tensor lies, and the tensors' bytes. Format:
+https://github.com/huggingface/safetensors
 """
 
 import json
@@ -18,7 +19,8 @@ from torch import Tensor
 MAX_HEADER_BYTES = 100_000_000
 JSON_WHITESPACE = " \t\n\r"
 
-# Bits per element of every dtype the format knows, and the torch dtype of those we can load.
+# Bits per element of every dtype the format knows, and the torch dtype of those we can
+# load.
 DTYPE_BITS = {
     "F64": 64, "F32": 32, "F16": 16, "BF16": 16,
     "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
@@ -34,12 +36,16 @@ TORCH_DTYPES = {
 
 
 class SafetensorsError(ValueError):
-    """A file breaks a rule of the format; the message names the file, the tensor and the rule."""
+    """A file breaks a rule of the format; the message names the file, the tensor and
+    the rule.
+    """
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: ``start`` and ``end`` count bytes from the start of the data."""
+    """Where one tensor lies: ``start`` and ``end`` count bytes from the start of the
+    data.
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -49,7 +55,9 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A file's table of contents; the data section starts at byte ``data_start`` of the file."""
+    """A file's table of contents; the data section starts at byte ``data_start`` of the
+    file.
+    """
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
@@ -57,10 +65,11 @@ class Header:
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and check the header of the file at ``path``, without touching the tensors' bytes.
+    """Read and check the header of the file at ``path``, without touching the tensors'
+    bytes.
 
-    Returns the tensors in the order of the listing. Raises `SafetensorsError` for a file that
-    breaks the format, `OSError` for one that cannot be read. Chapter 1.
+    Returns the tensors in the order of the listing. Raises `SafetensorsError` for a
+    file that breaks the format, `OSError` for one that cannot be read. Chapter 1.
     """
     with open(path, "rb") as file:
         return _read_header(file, Path(path))
@@ -69,16 +78,18 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read every tensor of the file at ``path`` into memory of its own, in file order.
 
-    Raises `SafetensorsError` for a file that breaks the format or holds a dtype that torch
-    arithmetic here does not use (8-bit floats and the like), `OSError` for one that cannot be
-    read. Chapter 1.
+    Raises `SafetensorsError` for a file that breaks the format or holds a dtype that
+    torch arithmetic here does not use (8-bit floats and the like), `OSError` for one
+    that cannot be read. Chapter 1.
     """
     path = Path(path)
     with open(path, "rb") as file:
         header = _read_header(file, path)
         file.seek(header.data_start)
         in_file_order = sorted(header.tensors.items(), key=lambda item: item[1].start)
-        return {name: _read_tensor(file, path, name, info) for name, info in in_file_order}
+        return {
+            name: _read_tensor(file, path, name, info) for name, info in in_file_order
+        }
 
 
 def _read_header(file: BufferedReader, path: Path) -> Header:
@@ -86,20 +97,32 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
     file_size = os.fstat(file.fileno()).st_size
     if file_size < 8:
         _fail(path, f"it is {file_size} bytes long; the header's length alone takes 8")
-    length = int.from_bytes(file.read(8), "little")  # unsigned 64-bit, lowest byte first
+    length = int.from_bytes(
+        file.read(8), "little"
+    )  # unsigned 64-bit, lowest byte first
     if length > MAX_HEADER_BYTES:
-        _fail(path, f"it claims a header of {length:,} bytes; at most 100,000,000 are allowed")
+        _fail(
+            path,
+            f"it claims a header of {length:,} bytes; at most 100,000,000 are allowed",
+        )
     if 8 + length > file_size:
-        _fail(path, f"it claims a header of {length:,} bytes but is only {file_size:,} bytes long")
+        _fail(
+            path,
+            f"it claims a header of {length:,} bytes but is only {file_size:,} bytes long",
+        )
     listing = _parse_json(file.read(length), path)
     metadata = _check_metadata(listing.pop("__metadata__", None), path)
-    tensors = {name: _check_tensor(path, name, entry) for name, entry in listing.items()}
+    tensors = {
+        name: _check_tensor(path, name, entry) for name, entry in listing.items()
+    }
     _check_layout(path, tensors, data_size=file_size - 8 - length)
     return Header(tensors, metadata, data_start=8 + length)
 
 
 def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
-    """Parse strictly: Python's ``json`` takes duplicate keys, NaN and -0; the format does not."""
+    """Parse strictly: Python's ``json`` takes duplicate keys, NaN and -0; the format
+    does not.
+    """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         listing: dict[str, Any] = {}
@@ -143,16 +166,24 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
 
 
 def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
-    """Check one entry on its own: its fields, its dtype, and that its bytes fit its shape."""
+    """Check one entry on its own: its fields, its dtype, and that its bytes fit its
+    shape.
+    """
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _fail(path, "its entry must have exactly dtype, shape and data_offsets", name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         _fail(path, f"its dtype {dtype!r} is not one the format knows", name)
     if not _are_sizes(shape):
-        _fail(path, f"its shape {shape!r} is not a list of whole numbers below 2^63", name)
+        _fail(
+            path, f"its shape {shape!r} is not a list of whole numbers below 2^63", name
+        )
     if not _are_sizes(offsets) or len(offsets) != 2:
-        _fail(path, f"its data_offsets {offsets!r} are not two whole numbers below 2^63", name)
+        _fail(
+            path,
+            f"its data_offsets {offsets!r} are not two whole numbers below 2^63",
+            name,
+        )
     start, end = offsets
     if start > end:
         _fail(path, f"it starts at byte {start:,}, after its end at {end:,}", name)
@@ -160,10 +191,18 @@ def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
     for dimension in shape:  # left to right, as a 64-bit program would multiply
         elements *= dimension
         if elements >= 2**64:
-            _fail(path, f"its shape {shape} has more elements than 64 bits can count", name)
+            _fail(
+                path,
+                f"its shape {shape} has more elements than 64 bits can count",
+                name,
+            )
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
-        _fail(path, f"its shape {shape} of {dtype} has more bits than 64 bits can count", name)
+        _fail(
+            path,
+            f"its shape {shape} of {dtype} has more bits than 64 bits can count",
+            name,
+        )
     if bits % 8:
         _fail(path, f"its {bits} bits do not fill whole bytes", name)
     if bits // 8 != end - start:
@@ -178,33 +217,60 @@ def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
 
 def _are_sizes(values: Any) -> bool:
     """A JSON list of whole numbers (not true, not 8.0) that a 64-bit machine can hold."""
-    return isinstance(values, list) and all(type(v) is int and v < 2**63 for v in values)
+    return isinstance(values, list) and all(
+        type(v) is int and v < 2**63 for v in values
+    )
 
 
 def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_size: int) -> None:
-    """Laid end to end from byte 0, the tensors must cover the data exactly: no hole, no overlap."""
+    """Laid end to end from byte 0, the tensors must cover the data exactly: no hole, no
+    overlap.
+    """
     position = 0
-    for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):
+    for name, info in sorted(
+        tensors.items(), key=lambda item: (item[1].start, item[1].end)
+    ):
         if info.start != position:
-            problem = "overlaps the tensor before it" if info.start < position else "leaves a hole"
-            _fail(path, f"it starts at byte {info.start:,}, not {position:,}: it {problem}", name)
+            problem = (
+                "overlaps the tensor before it"
+                if info.start < position
+                else "leaves a hole"
+            )
+            _fail(
+                path,
+                f"it starts at byte {info.start:,}, not {position:,}: it {problem}",
+                name,
+            )
         position = info.end
     if position != data_size:
-        _fail(path, f"its tensors take {position:,} bytes, but {data_size:,} follow the header")
+        _fail(
+            path,
+            f"its tensors take {position:,} bytes, but {data_size:,} follow the header",
+        )
 
 
-def _read_tensor(file: BufferedReader, path: Path, name: str, info: TensorInfo) -> Tensor:
+def _read_tensor(
+    file: BufferedReader, path: Path, name: str, info: TensorInfo
+) -> Tensor:
     """Read the next tensor's bytes into memory that only this tensor owns.
 
-    The bytes could instead be used where they lie, but a file's data need not start at a
-    multiple of 4 (GPT-2's does not), and a tensor must outlive the file it came from.
+    The bytes could instead be used where they lie, but a file's data need not start at
+    a multiple of 4 (GPT-2's does not), and a tensor must outlive the file it came from.
     """
     if info.dtype not in TORCH_DTYPES:
-        _fail(path, f"its dtype {info.dtype} is valid but not one that can be loaded here", name)
+        _fail(
+            path,
+            f"its dtype {info.dtype} is valid but not one that can be loaded here",
+            name,
+        )
     dtype = TORCH_DTYPES[info.dtype]
     if info.start == info.end:
         if math.prod(max(n, 1) for n in info.shape) >= 2**63:
-            _fail(path, f"its shape {list(info.shape)} is empty but too wide to index", name)
+            _fail(
+                path,
+                f"its shape {list(info.shape)} is empty but too wide to index",
+                name,
+            )
         return torch.empty(info.shape, dtype=dtype)
     buffer = bytearray(info.end - info.start)
     if file.readinto(buffer) != len(buffer):

@@ -1,8 +1,9 @@
 """Turn text into token ids and back: byte-pair encoding from scratch (chapter 2).
 
-GPT-2's tokenizer works on bytes. Text is cut into words, each word into its bytes, and neighbouring
-pieces are merged, the pair that was learned first going first, until no learned pair is left.
-Paper: Sennrich et al. 2016 (BPE), Radford et al. 2019 (the byte-level variant).
+GPT-2's tokenizer works on bytes. Text is cut into words, each word into its bytes, and
+neighbouring pieces are merged, the pair that was learned first going first, until no
+learned pair is left. Paper: Sennrich et al. 2016 (BPE), Radford et al. 2019 (the
+byte-level variant).
 """
 
 import heapq
@@ -18,8 +19,11 @@ import regex
 
 from hardway import hub
 
-# How GPT-2 cuts text into words: contractions, letters, digits, other signs, white space.
-WORD = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
+# How GPT-2 cuts text into words: contractions, letters, digits, other signs, white
+# space.
+WORD = regex.compile(
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+)
 END_OF_TEXT = "<|endoftext|>"
 LONG_WORD = 64  # bytes; from here on the heap is faster than scanning all pairs again
 CACHED_WORDS = 50_000
@@ -30,8 +34,8 @@ Pair = tuple[bytes, bytes]
 def byte_alphabet() -> dict[int, str]:
     """Map each byte to the printable character that stands for it in GPT-2's files.
 
-    ``vocab.json`` and ``merges.txt`` are text, so bytes that do not print (or that split lines)
-    borrow characters from U+0100 on. A space is written Ġ. Chapter 2.
+    ``vocab.json`` and ``merges.txt`` are text, so bytes that do not print (or that
+    split lines) borrow characters from U+0100 on. A space is written Ġ. Chapter 2.
 
     >>> byte_alphabet()[ord("a")], byte_alphabet()[ord(" ")]
     ('a', 'Ġ')
@@ -45,7 +49,8 @@ def byte_alphabet() -> dict[int, str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Cut text into the words that merges never cross; joined, they are the text again. Chapter 2.
+    """Cut text into the words that merges never cross; joined, they are the text again.
+    Chapter 2.
 
     >>> split_words("We'll see 2 cats")
     ['We', "'ll", ' see', ' 2', ' cats']
@@ -74,9 +79,11 @@ def merge_pair(pieces: Sequence[bytes], pair: Pair) -> list[bytes]:
 def merge_steps(
     word: bytes, ranks: Mapping[Pair, int]
 ) -> Iterator[tuple[Pair | None, list[bytes]]]:
-    """Show the work: yield each pair merged and the pieces after it, first ``(None, bytes)``.
+    """Show the work: yield each pair merged and the pieces after it, first ``(None,
+    bytes)``.
 
-    ``ranks`` gives the order in which pairs were learned; the lowest goes first. Chapter 2.
+    ``ranks`` gives the order in which pairs were learned; the lowest goes first.
+    Chapter 2.
 
     >>> ranks = {(b"l", b"o"): 0, (b"lo", b"w"): 1}
     >>> [pieces for _, pieces in merge_steps(b"low", ranks)]
@@ -91,7 +98,8 @@ def merge_steps(
 
 
 def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
-    """Return the pieces that are left when no learned pair is left, scanning all pairs each time.
+    """Return the pieces that are left when no learned pair is left, scanning all pairs
+    each time.
 
     The time grows with the square of the length, and a word can be as long as the text.
     `merge_heap` gives the same pieces without that. Chapter 2.
@@ -101,16 +109,22 @@ def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
 
 
 def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
-    """Do what `merge_naive` does in O(n log n) steps: keep the pairs in a heap, the best on top.
+    """Do what `merge_naive` does in O(n log n) steps: keep the pairs in a heap, the
+    best on top.
 
-    Pieces form a linked list: ``after[i]`` is where the piece behind the one at ``i`` starts, and
-    ``before[i]`` where the one in front of it does. A merge changes at most two pairs; entries of
-    the heap that a merge has made stale are recognised, and skipped, when they surface. Chapter 2.
+    Pieces form a linked list: ``after[i]`` is where the piece behind the one at ``i``
+    starts, and ``before[i]`` where the one in front of it does. A merge changes at most
+    two pairs; entries of the heap that a merge has made stale are recognised, and
+    skipped, when they surface. Chapter 2.
     """
     pieces: list[bytes] = [bytes([byte]) for byte in word]
     n = len(pieces)
     before, after = list(range(-1, n - 1)), list(range(1, n + 1))
-    heap = [(ranks[pair], i, pair) for i, pair in enumerate(pairwise(pieces)) if pair in ranks]
+    heap = [
+        (ranks[pair], i, pair)
+        for i, pair in enumerate(pairwise(pieces))
+        if pair in ranks
+    ]
     heapq.heapify(heap)
     while heap:
         _, i, pair = heapq.heappop(heap)
@@ -122,19 +136,27 @@ def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
         if after[i] < n:
             before[after[i]] = i
         for left, right in ((before[i], i), (i, after[i])):
-            if left >= 0 and right < n and (new := (pieces[left], pieces[right])) in ranks:
+            if (
+                left >= 0
+                and right < n
+                and (new := (pieces[left], pieces[right])) in ranks
+            ):
                 heapq.heappush(heap, (ranks[new], left, new))
     return [piece for piece in pieces if piece]
 
 
 class Tokenizer:
-    """GPT-2's tokenizer: text to ids and back, equal to the original on every input. Chapter 2."""
+    """GPT-2's tokenizer: text to ids and back, equal to the original on every input.
+    Chapter 2.
+    """
 
-    def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]) -> None:
+    def __init__(
+        self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
+    ) -> None:
         """Build from the contents of ``vocab.json`` and ``merges.txt``.
 
-        vocab: each token's spelling and id; merges: pairs, the first learned first. Raises
-        `ValueError` where the two do not fit together.
+        vocab: each token's spelling and id; merges: pairs, the first learned first.
+        Raises `ValueError` where the two do not fit together.
         """
         byte_of = {character: byte for byte, character in byte_alphabet().items()}
 
@@ -144,9 +166,13 @@ class Tokenizer:
         specials = {token: id for token, id in vocab.items() if token == END_OF_TEXT}
         try:
             self.ids = {spelled(s): id for s, id in vocab.items() if s not in specials}
-            self.ranks = {(spelled(a), spelled(b)): rank for rank, (a, b) in enumerate(merges)}
+            self.ranks = {
+                (spelled(a), spelled(b)): rank for rank, (a, b) in enumerate(merges)
+            }
         except KeyError as error:
-            raise ValueError(f"vocabulary: {error} is not in GPT-2's byte alphabet") from None
+            raise ValueError(
+                f"vocabulary: {error} is not in GPT-2's byte alphabet"
+            ) from None
         self.special_ids: dict[str, int] = specials
         self.pieces = {id: piece for piece, id in self.ids.items()}
         self.pieces |= {id: token.encode() for token, id in specials.items()}
@@ -156,21 +182,28 @@ class Tokenizer:
         self._encode_cached = lru_cache(CACHED_WORDS)(self._encode_word)
 
     def _check(self) -> None:
-        """Every byte, every merge's result and the special token need an id, without gaps."""
+        """Every byte, every merge's result and the special token need an id, without
+        gaps.
+        """
         if END_OF_TEXT not in self.special_ids:
             raise ValueError(f"vocabulary: the special token {END_OF_TEXT} is missing")
         if sorted(self.pieces) != list(range(self.n_vocab)):
-            raise ValueError(f"vocabulary: the ids are not 0 to {self.n_vocab - 1}, each once")
+            raise ValueError(
+                f"vocabulary: the ids are not 0 to {self.n_vocab - 1}, each once"
+            )
         needed = [bytes([byte]) for byte in range(256)] + [a + b for a, b in self.ranks]
         for piece in needed:
             if piece not in self.ids:
                 raise ValueError(f"vocabulary: the piece {piece!r} has no id")
 
     @classmethod
-    def from_pretrained(cls, name_or_directory: str | os.PathLike[str] = "pocket") -> Self:
+    def from_pretrained(
+        cls, name_or_directory: str | os.PathLike[str] = "pocket"
+    ) -> Self:
         """Load ``vocab.json`` and ``merges.txt`` of a known model, or from a directory.
 
-        Raises `FileNotFoundError` where they are missing, `ValueError` where they are malformed.
+        Raises `FileNotFoundError` where they are missing, `ValueError` where they are
+        malformed.
         """
         directory = hub.find(name_or_directory)
         vocab_path, merges_path = directory / "vocab.json", directory / "merges.txt"
@@ -179,18 +212,25 @@ class Tokenizer:
         if lines[0].startswith("#version"):
             lines = lines[1:]
         merges = [tuple(line.split(" ")) for line in lines if line]
-        if not isinstance(vocab, dict) or not all(type(id) is int for id in vocab.values()):
+        if not isinstance(vocab, dict) or not all(
+            type(id) is int for id in vocab.values()
+        ):
             raise ValueError(f"{vocab_path}: it must map each token to a whole number")
         if any(len(pair) != 2 for pair in merges):
-            raise ValueError(f"{merges_path}: each line must hold two pieces and one space")
+            raise ValueError(
+                f"{merges_path}: each line must hold two pieces and one space"
+            )
         return cls(vocab, merges)  # type: ignore[arg-type]  # the pairs were just counted
 
-    def encode(self, text: str, allowed_special: Collection[str] = frozenset()) -> list[int]:
+    def encode(
+        self, text: str, allowed_special: Collection[str] = frozenset()
+    ) -> list[int]:
         """Return the ids of ``text``.
 
-        A special token spelled out in the text is plain text, unless ``allowed_special`` holds it
-        or is ``"all"``: text from a stranger cannot end a document. Raises `ValueError` for a
-        lone surrogate (half of a UTF-16 pair, which no UTF-8 spells) and for an unknown special.
+        A special token spelled out in the text is plain text, unless
+        ``allowed_special`` holds it or is ``"all"``: text from a stranger cannot end a
+        document. Raises `ValueError` for a lone surrogate (half of a UTF-16 pair, which
+        no UTF-8 spells) and for an unknown special.
         """
         specials = self._allowed(allowed_special)
         if not specials:
@@ -198,15 +238,22 @@ class Tokenizer:
         ids: list[int] = []
         pattern = "|".join(regex.escape(token) for token in specials)
         for part in regex.split(f"({pattern})", text):
-            ids += [self.special_ids[part]] if part in specials else self._encode_plain(part)
+            ids += (
+                [self.special_ids[part]]
+                if part in specials
+                else self._encode_plain(part)
+            )
         return ids
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes that the ids stand for. Raises `ValueError` for an unknown id."""
+        """Return the bytes that the ids stand for. Raises `ValueError` for an unknown
+        id.
+        """
         return b"".join(self._piece(id) for id in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text that the ids stand for; bytes that are not UTF-8 become U+FFFD (�).
+        """Return the text that the ids stand for; bytes that are not UTF-8 become
+        U+FFFD (�).
 
         Raises `ValueError` for an id outside the vocabulary.
         """
@@ -215,7 +262,11 @@ class Tokenizer:
     def _encode_plain(self, text: str) -> list[int]:
         ids: list[int] = []
         for word in split_words(text):
-            ids += self._encode_cached(word) if len(word) < LONG_WORD else self._encode_word(word)
+            ids += (
+                self._encode_cached(word)
+                if len(word) < LONG_WORD
+                else self._encode_word(word)
+            )
         return ids
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
@@ -231,7 +282,9 @@ class Tokenizer:
     def _allowed(self, allowed_special: Collection[str]) -> set[str]:
         if allowed_special == "all":
             return set(self.special_ids)
-        if isinstance(allowed_special, str) or not set(allowed_special) <= set(self.special_ids):
+        if isinstance(allowed_special, str) or not set(allowed_special) <= set(
+            self.special_ids
+        ):
             raise ValueError(
                 f"allowed_special must be 'all' or a set of {sorted(self.special_ids)}, "
                 f"not {allowed_special!r}"
@@ -240,16 +293,21 @@ class Tokenizer:
 
     def _piece(self, id: int) -> bytes:
         if type(id) is not int or id not in self.pieces:
-            raise ValueError(f"ids must be whole numbers from 0 to {self.n_vocab - 1}, not {id!r}")
+            raise ValueError(
+                f"ids must be whole numbers from 0 to {self.n_vocab - 1}, not {id!r}"
+            )
         return self.pieces[id]
 
 
 def display(piece: bytes) -> str:
-    """Spell a piece so that every byte can be seen: a space as ␣, what does not print escaped.
+    """Spell a piece so that every byte can be seen: a space as ␣, what does not print
+    escaped.
 
     >>> display(" café".encode()), display(b"\\n"), display(b"\\xf0\\x9f")
     ('␣café', '\\\\n', '\\\\xf0\\\\x9f')
     """
     text = piece.decode("utf-8", errors="backslashreplace")
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    shown = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
     return shown.replace(" ", "␣")

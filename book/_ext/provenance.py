@@ -1,0 +1,97 @@
+"""Make a page depend on what it ran with: the library, the model, Python and torch.
+
+MyST-NB's cache knows a page's cells and nothing else, so a change of the library would
+leave old output beside new listings. Here the cache's directory is named after a hash
+of everything the cells run on, and every page is read again when that hash changes. The
+same facts stand in every page's footer.
+"""
+
+import hashlib
+import json
+import math
+import os
+import platform
+import shutil
+from html import escape
+from importlib.metadata import version
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ConfigError
+
+from hardway import hub, safetensors
+from pieces import LIBRARY
+
+
+def facts() -> dict[str, str]:
+    """Say what this build runs on."""
+    name = hub.book_model()
+    try:
+        directory = hub.find(name)
+    except FileNotFoundError as error:
+        raise ConfigError(f"HARDWAY_MODEL: {error}") from error
+    weights = directory / "model.safetensors"
+    tensors = safetensors.read_header(weights).tensors
+    parameters = sum(
+        math.prod(info.shape)
+        for key, info in tensors.items()
+        if not key.endswith(".attn.bias")
+    )
+    return {
+        "model": Path(name).name,
+        "parameters": f"{parameters:,}",
+        "weights": file_hash(weights),
+        "library": library_hash(),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+    }
+
+
+def library_hash() -> str:
+    """Hash every Python file of the library, names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(LIBRARY.rglob("*.py")):
+        digest.update(
+            path.relative_to(LIBRARY).as_posix().encode() + b"\0" + path.read_bytes()
+        )
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file, in pieces that fit in memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Point the execution cache, and the footer, at what this build runs on."""
+    known = facts()
+    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    if caches.is_dir():
+        for old in caches.iterdir():
+            if old.name != key:
+                shutil.rmtree(old)
+    config.provenance = key
+    config.nb_execution_cache_path = str(caches / key)
+    config.html_theme_options["extra_footer"] = footer(known)
+    # Cells find the model wherever their kernel starts.
+    os.environ["HARDWAY_MODEL"] = str(hub.find(hub.book_model()).resolve())
+
+
+def footer(known: dict[str, str]) -> str:
+    """Write the facts as one line of HTML."""
+    return (
+        f'<p class="provenance">This copy ran on the model <b>{escape(known["model"])}</b>, '
+        f"{known['parameters']} parameters, weights SHA-256 <code>{known['weights'][:16]}…</code>; "
+        f"library <code>{known['library'][:16]}</code>, Python {escape(known['python'])}, "
+        f"torch {escape(known['torch'])}.</p>"
+    )
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the configuration value that ties every page to the run."""
+    app.add_config_value("provenance", "", "env")
+    app.connect("config-inited", configure)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
