@@ -83,10 +83,11 @@ def configure(app: Sphinx, config: Config) -> None:
 def footer(known: dict[str, str]) -> str:
     """Write the facts as one line of HTML."""
     return (
-        f'<p class="provenance">This copy ran on the model <b>{escape(known["model"])}</b>, '
-        f"{known['parameters']} parameters, weights SHA-256 <code>{known['weights'][:16]}…</code>; "
-        f"library <code>{known['library'][:16]}</code>, Python {escape(known['python'])}, "
-        f"torch {escape(known['torch'])}.</p>"
+        '<p class="provenance">This copy ran on the model '
+        f"<b>{escape(known['model'])}</b>, {known['parameters']} parameters, "
+        f"weights SHA-256 <code>{known['weights']}</code>; "
+        f"library <code>{known['library'][:16]}</code>, "
+        f"Python {escape(known['python'])}, torch {escape(known['torch'])}.</p>"
     )
 
 

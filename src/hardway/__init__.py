@@ -70,7 +70,7 @@ _DEFINED_IN = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module, or the module that defines a name, when it is first asked for."""
+    """Import a module, or what defines a name, when it is first asked for."""
     if name in _DEFINED_IN:
         return getattr(import_module(f"hardway.{_DEFINED_IN[name]}"), name)
     if name in __all__:

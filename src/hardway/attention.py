@@ -1,5 +1,4 @@
-"""Let each position look at the ones before it: causal multi-head self-attention
-(chapter 4).
+"""Let each position look at the ones before it: causal self-attention (chapter 4).
 
 Paper: Vaswani et al. 2017, "Attention Is All You Need".
 """
@@ -46,11 +45,10 @@ def causal_mask(n_query: int, n_key: int) -> Tensor:
 def attention(
     q: Tensor, k: Tensor, v: Tensor, visible: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Give each query the average of the values, weighted by how well their keys match
-    it.
+    """Average the values for each query, weighted by how well it matches their keys.
 
-    q: [..., T, d_head]; k, v: [..., S, d_head]; visible: bool, broadcast to [..., T,
-    S]. Returns the averages [..., T, d_head] and the weights [..., T, S]. Chapter 4.
+    q: [..., T, d_head]; k, v: [..., S, d_head]; visible: bool, to [..., T, S].
+    Returns the averages [..., T, d_head] and the weights [..., T, S]. Chapter 4.
     """
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])  # [..., T, S]
     weights = softmax(scores.masked_fill(~visible, -torch.inf))
@@ -80,14 +78,13 @@ def self_attention(
     visible: Tensor,
     remember: Remember | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Run one attention layer: project to Q, K and V, attend in every head, project
-    back.
+    """Run one attention layer: make Q, K and V, attend in every head, project back.
 
-    x: [..., T, n_embd]; weights: the block's ``attn.*``; visible: bool, to [...,
-    n_head, T, S]. ``remember`` takes the new keys and values [..., n_head, T, d_head]
-    and returns all of them [..., n_head, S, d_head], the past first: that is the whole
-    of the KV cache's part (chapter 8). Returns [..., T, n_embd] and the attention
-    weights [..., n_head, T, S]. Chapter 4.
+    x: [..., T, n_embd]; weights: the block's ``attn.*``; visible: bool, broadcast to
+    [..., n_head, T, S]. ``remember`` takes the new keys and values,
+    [..., n_head, T, d_head], and returns them behind all past ones,
+    [..., n_head, S, d_head]: that is the KV cache's whole part in it (chapter 8).
+    Returns [..., T, n_embd] and the attention weights [..., n_head, T, S]. Chapter 4.
     """
     qkv = linear(x, weights["attn.c_attn.weight"], weights["attn.c_attn.bias"])
     q, k, v = (split_heads(part, n_head) for part in qkv.chunk(3, dim=-1))

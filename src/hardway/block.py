@@ -1,5 +1,4 @@
-"""One transformer block: norm, attention, norm, MLP, added to the residual stream
-(chapter 5).
+"""One transformer block: what is added to the residual stream, and how (chapter 5).
 
 Papers: Ba et al. 2016 (layer norm), Hendrycks & Gimpel 2016 (GELU), Radford et al. 2019
 (pre-norm).
@@ -26,11 +25,10 @@ def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tenso
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Let large numbers pass, hold negative ones back, and bend smoothly between; any
-    shape.
+    """Let large numbers pass, hold negative ones back, and bend smoothly between.
 
     GPT-2 uses the tanh approximation of x · Φ(x), Φ being the normal distribution's
-    cumulative function. Chapter 5.
+    cumulative function. x: any shape, kept. Chapter 5.
     """
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 

@@ -15,17 +15,17 @@ import click
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 when all went well, 2 for a mistake of the
-    user's.
+    user's, 1 when nobody reads the output any more.
     """
     try:
         hardway(arguments, prog_name="hardway", standalone_mode=False)
+        sys.stdout.flush()  # here a closed pipe can still be caught
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "hardway"
         _fail(f"{error.format_message()} See `{command} --help`.")
-    except BrokenPipeError:
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # `head` has seen enough
+    except BrokenPipeError:  # `head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo(err=True)
         sys.exit(130)
@@ -65,9 +65,7 @@ def demo(text: str | None, seed: int) -> None:
     """Run the machine in miniature on TEXT and print every matrix (chapter 0)."""
     from hardway import miniature
 
-    miniature.demo(
-        click.prompt("Any English sentence") if text is None else _read(text), seed
-    )
+    miniature.demo(_ask("Any English sentence") if text is None else _read(text), seed)
 
 
 @hardway.command()
@@ -88,15 +86,14 @@ def download(name: str, directory: Path | None) -> None:
 @hardway.command()
 @click.argument("file_or_model")
 def inspect(file_or_model: str) -> None:
-    """List the tensors of a file or model: name, dtype, shape, bytes, parameters
-    (chapter 1).
-    """
+    """List the tensors of a file or model, with their sizes (chapter 1)."""
     import math
 
     from rich.console import Console
     from rich.table import Table
 
     from hardway import hub, safetensors
+    from hardway.tokenizer import display
 
     path = Path(file_or_model)
     if not path.is_file():
@@ -106,18 +103,13 @@ def inspect(file_or_model: str) -> None:
     for column in ("bytes", "parameters"):
         table.add_column(column, justify="right")
     for name, info in tensors.items():
-        shape, count = (
-            " × ".join(map(str, info.shape)) or "scalar",
-            math.prod(info.shape),
-        )
-        table.add_row(
-            name, info.dtype, shape, f"{info.end - info.start:,}", f"{count:,}"
-        )
-    console = Console(markup=False, highlight=False)
+        shape = " × ".join(map(str, info.shape)) or "scalar"
+        size, count = info.end - info.start, math.prod(info.shape)
+        shown = display(name.encode())  # a stranger's name could command the terminal
+        table.add_row(shown, info.dtype, shape, f"{size:,}", f"{count:,}")
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console.width = (
-            160  # a pipe has no width of its own; do not fold names into 80 columns
-        )
+        console.width = 160  # a pipe has no width; do not fold names into 80 columns
     console.print(table)
     parameters = sum(math.prod(info.shape) for info in tensors.values())
     size = sum(info.end - info.start for info in tensors.values())
@@ -188,8 +180,8 @@ def generate(
     tokenizer = Tokenizer.from_pretrained(model)
     network = GPT2.from_pretrained(model)
     ids = stream(
-        network, tokenizer.encode(prompt), max_new_tokens, temperature, top_k, top_p, seed,
-        use_cache=not no_cache, stop_ids=(tokenizer.eot_id,),
+        network, tokenizer.encode(prompt), max_new_tokens, temperature, top_k, top_p,
+        seed, use_cache=not no_cache, stop_ids=(tokenizer.eot_id,),
     )  # fmt: skip
     if sys.stdout.isatty():
         click.secho(prompt, dim=True, nl=False)
@@ -210,7 +202,7 @@ def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
 
 
 def _print_stats(ticks: list[float]) -> None:
-    """The first token includes reading the prompt, so it is timed apart from the rest."""
+    """The first token includes reading the prompt, so it is timed apart."""
     if len(ticks) == 1:
         click.echo("no tokens", err=True)
         return
@@ -218,6 +210,13 @@ def _print_stats(ticks: list[float]) -> None:
     if len(ticks) > 2:
         line += f", then {(len(ticks) - 2) / (ticks[-1] - ticks[1]):.1f} tokens/s"
     click.echo(line, err=True)
+
+
+def _ask(question: str) -> str:
+    answer: str = click.prompt(question)
+    if not sys.stdin.isatty():
+        click.echo()  # nobody pressed Enter, so the cursor is still behind the question
+    return answer
 
 
 def _read(text: str) -> str:

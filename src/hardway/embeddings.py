@@ -14,8 +14,7 @@ def embed(tokens: Tensor, positions: Tensor, wte: Tensor, wpe: Tensor) -> Tensor
 
 
 def nearest(vectors: Tensor, index: int, k: int) -> tuple[list[int], list[float]]:
-    """Find the ``k`` rows whose direction is nearest to that of row ``index``, itself
-    left out.
+    """Find the ``k`` rows, other than ``index``, whose direction is nearest to its own.
 
     vectors: [n, d]. Returns their indices and their cosines with the row, nearest
     first. Chapter 3.

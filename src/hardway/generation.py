@@ -1,5 +1,4 @@
-"""Write: choose the next token, append it, go on (chapter 7; with the cache, chapter
-8).
+"""Write: choose the next token, append it, go on (chapters 7 and 8).
 
 Paper for top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration".
 """
@@ -19,11 +18,10 @@ from hardway.tokenizer import Tokenizer
 
 
 def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
-    """Divide the logits [..., n_vocab]: below 1 sharpens the distribution, above 1
-    flattens it.
+    """Divide the logits: below 1 sharpens the distribution, above 1 flattens it.
 
-    The largest logit is subtracted first, so that a tiny temperature cannot overflow.
-    Chapter 7.
+    logits: [..., n_vocab] → [..., n_vocab]; temperature above 0. The largest logit is
+    subtracted first, so that a tiny temperature cannot overflow. Chapter 7.
     """
     return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
 
@@ -39,8 +37,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 
 
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
-    """Keep the fewest most probable tokens that together hold at least ``p`` of the
-    probability.
+    """Keep the most probable tokens, as few as together hold at least ``p``.
 
     A token stays while the tokens above it hold less than ``p``: the one that crosses
     the line is kept. The other logits [..., n_vocab] become minus infinity. Chapter 7;
@@ -74,10 +71,10 @@ def next_token_probabilities(
 
 
 def draw(probabilities: Tensor, u: float) -> int:
-    """Return the token on which ``u`` (from 0 to below 1) falls when the shares lie
-    side by side.
+    """Return the token on which ``u`` falls when the probabilities lie side by side.
 
-    probabilities: [n_vocab]. A token of probability 0 is never drawn. Chapter 7.
+    probabilities: [n_vocab]; u: from 0 to below 1. A token of probability 0 is never
+    drawn. Chapter 7.
     """
     ends = probabilities.double().cumsum(dim=-1)
     return int(torch.searchsorted(ends, u * ends[-1], right=True))
@@ -128,7 +125,7 @@ class Sampler:
         return generator
 
     def choose(self, logits: Tensor, generator: torch.Generator) -> int:
-        """Choose a token from its logits [n_vocab]; of equal ones, greedy takes the
+        """Choose a token by the logits [n_vocab]; of equal ones, greedy takes the
         first.
         """
         if self.temperature == 0:
@@ -153,11 +150,11 @@ def generate(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> list[int]:
-    """Return up to ``max_new_tokens`` new ids; the first of ``stop_ids`` ends them and
-    is left out.
+    """Continue a prompt: return up to ``max_new_tokens`` new ids.
 
-    Temperature 0 is greedy. Otherwise the order is temperature, top-k, top-p, softmax,
-    draw. Raises `ValueError`, before any work, for an argument out of range. Chapter 7.
+    The first of ``stop_ids`` ends them and is left out.     Temperature 0 is greedy.
+    Otherwise the order is temperature, top-k, top-p, softmax, draw. Raises
+    `ValueError`, before any work, for an argument out of range. Chapter 7.
     """
     return list(
         stream(
@@ -185,9 +182,7 @@ def stream(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> Iterator[int]:
-    """Do what `generate` does, one id at a time; arguments are checked at the call.
-    Chapter 7.
-    """
+    """Do what `generate` does, one id at a time, checking at the call. Chapter 7."""
     sampler = Sampler(temperature, top_k, top_p, seed)
     check_lengths(model, prompt_ids, max_new_tokens)
     steps = _cached_steps if use_cache else _uncached_steps
@@ -211,9 +206,7 @@ def _uncached_steps(
 def _cached_steps(
     model: GPT2, ids: list[int], max_new_tokens: int, sampler: Sampler
 ) -> Iterator[int]:
-    """The loop with a cache: the prompt once (prefill), then one token at a time
-    (decode).
-    """
+    """The loop with a cache: the prompt once, then one token at a time."""
     generator = sampler.generator()
     if max_new_tokens == 0:
         return
@@ -247,9 +240,9 @@ def stream_text(
     stop_ids: Collection[int] = (),
 ) -> Iterator[str]:
     """Do what `stream` does in text: pieces of whole characters, never half of one.
-    Chapter 7.
 
-    A character can be spread over several tokens; its bytes wait until it is complete.
+    Chapter 7.     A character can be spread over several tokens; its bytes wait until
+    it is complete.
     """
     ids = stream(
         model,
@@ -266,9 +259,7 @@ def stream_text(
 
 
 def whole_characters(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Turn a stream of ids into a stream of text that never ends inside a character.
-    Chapter 7.
-    """
+    """Turn ids into text, holding back bytes until a character is whole. Chapter 7."""
     decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
     for id in ids:
         if text := decoder.decode(tokenizer.decode_bytes([id])):
@@ -288,11 +279,10 @@ def generate_batch(
     use_cache: bool = True,
     stop_ids: Collection[int] = (),
 ) -> list[list[int]]:
-    """Continue several prompts at once, of any lengths, each as `generate` would alone.
-    Chapter 7.
+    """Continue prompts of any lengths at once, each as `generate` would alone.
 
-    Short prompts are padded at the left, so that every sequence ends, and grows, at the
-    same place.
+    Chapter 7.     Short prompts are padded at the left, so that every sequence ends,
+    and grows, at the same place.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
     for prompt in prompts:
@@ -328,9 +318,7 @@ def generate_batch(
 
 
 def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
-    """Raise `ValueError` unless prompt and new tokens are valid and fit the model
-    together.
-    """
+    """Raise `ValueError` unless prompt and new tokens are valid and fit the model."""
     config = model.config
     if not _is_whole(max_new_tokens) or max_new_tokens < 0:
         raise ValueError(
@@ -343,7 +331,8 @@ def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -
     for id in prompt_ids:
         if not _is_whole(id) or not 0 <= id < config.n_vocab:
             raise ValueError(
-                f"prompt_ids must be whole numbers from 0 to {config.n_vocab - 1}, not {id!r}"
+                f"prompt_ids must be whole numbers from 0 to {config.n_vocab - 1}, "
+                f"not {id!r}"
             )
     if len(prompt_ids) + max_new_tokens > config.n_ctx:
         raise ValueError(
@@ -353,9 +342,7 @@ def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -
 
 
 def check_finite(logits: Tensor, step: int) -> None:
-    """Raise `ValueError` for logits that are NaN or infinite: argmax would choose the
-    NaN.
-    """
+    """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN."""
     if not torch.isfinite(logits).all():
         raise ValueError(
             f"the model's logits are not finite at step {step} of the generation"

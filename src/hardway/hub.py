@@ -113,9 +113,7 @@ class DownloadError(OSError):
 
 
 def home() -> Path:
-    """Return the directory that holds downloaded models: ``$HARDWAY_HOME`` or the
-    user's cache.
-    """
+    """Return where downloaded models live: ``$HARDWAY_HOME`` or the user's cache."""
     return Path(
         os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway")
     )
@@ -134,7 +132,7 @@ def find(name_or_directory: str | os.PathLike[str]) -> Path:
         directory = home() / name
         if not (directory / "model.safetensors").is_file():
             raise FileNotFoundError(
-                f"the model {name!r} is not in {directory}: run `hardway download {name}`"
+                f"no model {name!r} in {directory}: run `hardway download {name}`"
             )
         return directory
     directory = Path(name)
@@ -158,14 +156,13 @@ def book_model() -> str:
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Fetch the model ``name`` into ``directory`` (default ``home() / name``) and
-    return it.
+    """Fetch a model into ``directory``, and return that.
 
-    A file that is already there with the right size stays. Every other one goes to a
-    temporary file first and takes its name only when its size and SHA-256 are the
-    pinned ones. The hub's address can be changed with ``$HF_ENDPOINT``. Raises
-    `ValueError` for an unknown name, `DownloadError` for a file that cannot be fetched
-    whole. Chapter 1.
+    It is ``home() / name`` by default. A file that is already there with the right size
+    stays. Every other one goes to a temporary file first and takes its name only when
+    its size and SHA-256 are the pinned ones. The hub's address can be changed with
+    ``$HF_ENDPOINT``. Raises `ValueError` for an unknown name, `DownloadError` for a
+    file that cannot be fetched whole. Chapter 1.
     """
     if name not in CHECKPOINTS:
         known = ", ".join(CHECKPOINTS)
@@ -184,9 +181,7 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
 
 
 def _session() -> requests.Session:
-    """Return a session that asks again when the server is busy, and never for
-    compressed bytes.
-    """
+    """Return a session that retries when the server is busy, and takes raw bytes."""
     session = requests.Session()
     retry = Retry(
         total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504)
@@ -198,9 +193,7 @@ def _session() -> requests.Session:
 
 
 def _fetch(session: requests.Session, url: str, file: RemoteFile, path: Path) -> None:
-    """Stream ``url`` into a temporary file beside ``path``, check it, then rename it
-    into place.
-    """
+    """Stream ``url`` into a temporary file, check it, then name it ``path``."""
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{file.name}.")
     try:
         with os.fdopen(descriptor, "wb") as output:
@@ -213,6 +206,7 @@ def _fetch(session: requests.Session, url: str, file: RemoteFile, path: Path) ->
             raise DownloadError(
                 f"{url}: its SHA-256 is {sha256}, not the pinned {file.sha256}"
             )
+        os.chmod(temporary, 0o644)  # a temporary file is its owner's alone
         os.replace(temporary, path)
     except requests.RequestException as error:
         raise DownloadError(
@@ -228,9 +222,7 @@ def _stream(
     file: RemoteFile,
     write: Callable[[bytes], object],
 ) -> tuple[int, str]:
-    """Pass the body of ``url`` to ``write`` chunk by chunk; return its size and
-    SHA-256.
-    """
+    """Pass the body of ``url`` to ``write`` by chunks; return its size and SHA-256."""
     size, digest = 0, hashlib.sha256()
     with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
         response.raise_for_status()

@@ -1,6 +1,4 @@
-"""Keep the keys and values of the past, so that no position is computed twice (chapter
-8).
-"""
+"""Keep the keys and values of the past: no position is computed twice (chapter 8)."""
 
 from typing import TYPE_CHECKING
 
@@ -25,10 +23,9 @@ class KVCache:
         max_len: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Allocate for ``batch_size`` sequences of up to ``max_len`` (default n_ctx)
-        positions.
+        """Allocate for ``batch_size`` sequences of up to ``max_len`` positions.
 
-        Raises `ValueError` for a size out of range.
+        max_len: n_ctx by default. Raises `ValueError` for a size out of range.
         """
         max_len = config.n_ctx if max_len is None else max_len
         if not 1 <= max_len <= config.n_ctx:
@@ -43,8 +40,7 @@ class KVCache:
         self.values = torch.zeros(shape, dtype=dtype)
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values of one layer, and return them with all the past
-        ones.
+        """Write one layer's new keys and values, and return them behind the past ones.
 
         k, v: [B, n_head, T, d_head] → [B, n_head, length + T, d_head], views of the
         cache. Every layer writes at the same place; `advance` moves it when all have.
@@ -62,9 +58,7 @@ class KVCache:
         ].to(v.dtype)
 
     def advance(self, n: int) -> None:
-        """Count ``n`` more positions as filled, once every layer has written them.
-        Chapter 8.
-        """
+        """Count ``n`` more positions as filled: every layer has written. Chapter 8."""
         self.length += n
 
     def reset(self) -> None:

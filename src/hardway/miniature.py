@@ -1,5 +1,4 @@
-"""The smallest complete language model: eight numbers a token, random weights (chapter
-0).
+"""The smallest complete language model, with random weights (chapter 0).
 
 GPT-2's tokenizer is real; everything after it is as small as it can be: one attention
 head, one feed-forward layer, no positions, no training. What it says is nonsense. How
@@ -34,9 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Prefill:
-    """What reading a prompt of T tokens computes; ``k`` and ``v`` are kept for later.
-    Chapter 0.
-    """
+    """What reading T tokens computes; ``k`` and ``v`` are kept for later. Chapter 0."""
 
     embeddings: Tensor  # [T, 8]
     q: Tensor  # [T, 8]
@@ -59,9 +56,7 @@ class Decode:
 
 
 def random_weights(n_vocab: int, seed: int = 0) -> Weights:
-    """Draw all weights from a normal distribution, the same ones for the same seed.
-    Chapter 0.
-    """
+    """Draw all weights at random, the same ones for the same seed. Chapter 0."""
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int) -> Tensor:
@@ -79,9 +74,7 @@ def random_weights(n_vocab: int, seed: int = 0) -> Weights:
 
 
 def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
-    """Read the prompt: look up each token's vector and make its query, key and value.
-    Chapter 0.
-    """
+    """Read the prompt: give each token its vector, query, key and value. Chapter 0."""
     embeddings = weights.embedding[list(tokens)]  # [T, 8]
     return Prefill(
         embeddings,
@@ -150,9 +143,7 @@ def demo(text: str, seed: int = 0) -> None:
 
 
 def rounded(tensor: Tensor) -> str:
-    """Write a matrix row by row, a vector on one line, with enough digits to follow.
-    Chapter 0.
-    """
+    """Write a matrix row by row, a vector on one line, to three digits. Chapter 0."""
     if tensor.dim() == 2:
         return "\n".join(f"  {rounded(row)}" for row in tensor)
     if len(tensor) > D_HIDDEN:

@@ -1,5 +1,4 @@
-"""GPT-2 whole: embeddings, a stack of blocks, a last norm, and a score for every token
-(chapter 6).
+"""GPT-2 whole: embeddings, a stack of blocks, a score for every token (chapter 6).
 
 Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners".
 """
@@ -45,9 +44,7 @@ class Config:
     layer_norm_epsilon: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Check that the sizes are whole, positive, and that the heads share n_embd
-        evenly.
-        """
+        """Check the sizes, and that the heads share n_embd evenly."""
         for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -70,11 +67,10 @@ class Config:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Read ``config.json``, with Hugging Face's names (vocab_size, n_positions) or
-        GPT-2's own.
+        """Read ``config.json``.
 
-        Raises `ValueError` naming the file and what is missing, out of range, or not
-        GPT-2.
+        It may use Hugging Face's names (vocab_size, n_positions) or GPT-2's own. Raises
+        `ValueError` naming the file and what is missing, out of range, or not GPT-2.
         """
         try:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -110,7 +106,7 @@ def _first(raw: Mapping[str, Any], *names: str) -> Any:
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
-    """List every tensor of a GPT-2 and its shape: 12 · n_layer + 4 of them. Chapter 6."""
+    """List every tensor of a GPT-2 and its shape: 12 · n_layer + 4. Chapter 6."""
     n = config.n_embd
     block = {
         "ln_1.weight": (n,), "ln_1.bias": (n,),
@@ -209,11 +205,10 @@ class GPT2:
         name_or_directory: str | os.PathLike[str] = "pocket",
         dtype: torch.dtype = torch.float32,
     ) -> Self:
-        """Load ``config.json`` and ``model.safetensors`` of a known model, or from a
-        directory.
+        """Load a known model, or one from a directory.
 
-        Raises `FileNotFoundError` where they are missing, `ValueError` where they are
-        not a GPT-2.
+        It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
+        where they are missing, `ValueError` where they are not a GPT-2.
         """
         if not dtype.is_floating_point:
             raise ValueError(
@@ -257,7 +252,7 @@ class GPT2:
         return logits if tokens.dim() == 2 else logits[0]
 
     def trace(self, tokens: Tensor) -> Trace:
-        """Run one sequence, int64 [T], and keep everything a chapter draws. Chapter 6."""
+        """Run one sequence, int64 [T], and keep what a chapter draws. Chapter 6."""
         self._check(tokens, None)
         if tokens.dim() != 1:
             raise ValueError(f"trace takes one sequence [T], not {list(tokens.shape)}")
@@ -269,8 +264,7 @@ class GPT2:
         return Trace(residual, attention, self.logits(residual[-1]))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Score the vocabulary from the residual stream: last norm, then one dot
-        product a token.
+        """Score the vocabulary from the stream: last norm, one dot product a token.
 
         x: [..., n_embd] → float32 [..., n_vocab]. Chapter 6; tied weights: Press & Wolf
         2017.
@@ -284,9 +278,7 @@ class GPT2:
     def _stream(
         self, tokens: Tensor, cache: KVCache | None, n_pad: Tensor | None
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield the stream after the embeddings, then after each block with its
-        attention.
-        """
+        """Yield the stream after the embeddings and, with attention, each block."""
         past = cache.length if cache is not None else 0
         total = past + tokens.shape[1]
         positions, visible = torch.arange(past, total), causal_mask(total - past, total)
@@ -352,8 +344,7 @@ class GPT2:
 def skip_padding(
     positions: Tensor, visible: Tensor, n_pad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Make padding at the left of a batch invisible, and start counting positions
-    behind it.
+    """Hide the padding at the left of a batch, and count positions from behind it.
 
     positions: int64 [T]; visible: bool [T, S], the causal mask; n_pad: int64 [B].
     Returns positions [B, T] and visible [B, 1, T, S]. A padding token may see itself,

@@ -6,14 +6,18 @@ and the palettes (cividis, PuOr, four colours of Okabe and Ito) can be told apar
 greyscale.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import matplotlib.pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from torch import Tensor
 
 COLOURS = (
@@ -45,10 +49,10 @@ Numbers = Tensor | Sequence[float]
 
 
 def glue(name: str, value: object) -> None:
-    """Record a value of the run, so that the page's prose can quote it with
-    ``{glue:text}``.
+    """Record a value of the run, so that the page's prose can quote it.
 
-    Outside a build of the book (in JupyterLab, say) this does nothing.
+    The prose says ``{glue:text}`` and the name. Outside a build of the book (in
+    JupyterLab, say) this does nothing.
     """
     try:
         from myst_nb import glue as record
@@ -76,7 +80,7 @@ def heatmap(
     labelled = rows is not None or n_rows <= 40
     height = min(9.0, 1.0 + n_rows * (0.32 if labelled else 0.05))
     with _canvas(height=max(1.6, height)) as (figure, axes):
-        limit = float(matrix.abs().max()) or 1.0
+        limit = float(matrix.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
         image = _cells(
             axes, matrix, -limit if diverging else None, limit if diverging else None
         )
@@ -87,6 +91,7 @@ def heatmap(
             for r, row in enumerate(matrix.tolist()):
                 for c, value in enumerate(row):
                     dark = abs(value) > 0.55 * limit if diverging else value < middle
+                    dark = dark and math.isfinite(value)  # what is not has no colour
                     axes.text(
                         c, r, f"{value:.{digits}f}", ha="center", va="center", size=8,
                         color="white" if dark else "black",
@@ -113,11 +118,12 @@ def heatmaps(
     highest = max(float(matrix.abs().max()) for matrix in matrices.values())
     lowest = -highest if diverging else 0.0
     side = WIDTH / per_line
-    with _canvas(n_lines, per_line, height=n_lines * side + 0.8) as (figure, grid):
-        for axes in grid.flat[len(matrices) :]:
+    with _canvas(n_lines, per_line, height=n_lines * side + 0.8) as (figure, _):
+        grid = figure.axes
+        for axes in grid[len(matrices) :]:
             axes.set_axis_off()
         for i, (name, matrix) in enumerate(matrices.items()):
-            axes = grid.flat[i]
+            axes = grid[i]
             image = _cells(axes, matrix, lowest, highest)
             axes.set_title(name)
             first, bottom = i % per_line == 0, i + per_line >= len(matrices)
@@ -132,16 +138,14 @@ def heatmaps(
 def bars(
     labels: Sequence[str], values: Numbers, *, value_title: str = "", digits: int = 3
 ) -> Figure:
-    """Draw one horizontal bar a label, the first at the top, each with its number at
-    its end.
-    """
+    """Draw one horizontal bar a label, each with its number, the first at the top."""
     numbers = _list(values)
     with _canvas(height=0.7 + 0.28 * len(labels)) as (figure, axes):
         drawn = axes.barh(range(len(labels)), numbers, color=COLOURS[0])
         axes.bar_label(
             drawn, labels=[f"{n:,.{digits}f}" for n in numbers], padding=3, size=8
         )
-        axes.set_yticks(range(len(labels)), labels)
+        _name_cells(axes, labels, None, size=10)
         axes.invert_yaxis()
         axes.margins(x=0.15)
         axes.set(xlabel=value_title)
@@ -156,9 +160,7 @@ def lines(
     log_y: bool = False,
     from_zero: bool = False,
 ) -> Figure:
-    """Draw curves, each given as its x and y values; they differ in colour, dash and
-    marker.
-    """
+    """Draw curves given as x and y values; they differ in colour, dash and marker."""
     with _canvas(height=3.2) as (figure, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
             xs, ys = _list(x), _list(y)
@@ -169,6 +171,7 @@ def lines(
         axes.set(xlabel=x_title, ylabel=y_title)
         if log_y:
             axes.set_yscale("log")
+            axes.yaxis.set_minor_formatter(ticker.LogFormatter())
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.6g}"))
@@ -178,7 +181,7 @@ def lines(
 
 
 def strip(parts: Mapping[str, float], *, unit: str = "") -> Figure:
-    """Draw a whole as one strip whose parts lie end to end, each as long as its share."""
+    """Draw a whole as one strip, its parts end to end, each as long as its share."""
     total = sum(parts.values())
     with _canvas(height=1.2 + 0.24 * len(parts)) as (figure, axes):
         left = 0.0
@@ -235,9 +238,7 @@ def grid_of_words(
 def _canvas(
     n_rows: int = 1, n_columns: int = 1, *, height: float
 ) -> Iterator[tuple[Figure, Any]]:
-    """Open a figure in the book's style; closing it keeps a notebook from showing it
-    twice.
-    """
+    """Open a figure in the book's style; closed, a notebook shows it only once."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             n_rows,
@@ -248,6 +249,8 @@ def _canvas(
         )
         try:
             yield figure, axes
+            for text in figure.findobj(Text):
+                text.set_text(_drawable(text.get_text()))
         finally:
             plt.close(figure)
 
@@ -270,11 +273,24 @@ def _name_cells(
     axes: Axes, rows: Sequence[str] | None, columns: Sequence[str] | None, size: int = 8
 ) -> None:
     if rows is not None:
-        axes.set_yticks(range(len(rows)), rows, size=size)
+        axes.set_yticks(range(len(rows)), map(_drawable, rows), size=size)
     if columns is not None:
-        axes.set_xticks(
-            range(len(columns)), columns, size=size, rotation=60, ha="right"
-        )
+        names = map(_drawable, columns)
+        axes.set_xticks(range(len(columns)), names, size=size, rotation=60, ha="right")
+
+
+def _drawable(text: str) -> str:
+    """Escape the characters that the font has no shape for; matplotlib would warn."""
+    known = _font_characters()
+    return "".join(
+        c if ord(c) in known else c.encode("unicode_escape").decode() for c in text
+    )
+
+
+@cache
+def _font_characters() -> frozenset[int]:
+    font = get_font(findfont(FontProperties()))
+    return frozenset([*font.get_charmap(), ord("\n")])
 
 
 def _list(values: Numbers) -> list[float]:

@@ -29,23 +29,20 @@ DTYPE_BITS = {
     "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
 TORCH_DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F64": torch.float64, "F32": torch.float32,
+    "F16": torch.float16, "BF16": torch.bfloat16,
     "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 
 
 class SafetensorsError(ValueError):
-    """A file breaks a rule of the format; the message names the file, the tensor and
-    the rule.
-    """
+    """A file breaks a rule of the format; the message names file, tensor and rule."""
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: ``start`` and ``end`` count bytes from the start of the
-    data.
-    """
+    """Where one tensor lies: ``start`` and ``end`` count bytes within the data."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -55,9 +52,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A file's table of contents; the data section starts at byte ``data_start`` of the
-    file.
-    """
+    """A file's table of contents; the data starts at its byte ``data_start``."""
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]
@@ -65,11 +60,11 @@ class Header:
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and check the header of the file at ``path``, without touching the tensors'
-    bytes.
+    """Read and check the header of the file at ``path``.
 
-    Returns the tensors in the order of the listing. Raises `SafetensorsError` for a
-    file that breaks the format, `OSError` for one that cannot be read. Chapter 1.
+    The tensors' own bytes stay unread. Returns the tensors in the order of the listing.
+    Raises `SafetensorsError` for a file that breaks the format, `OSError` for one that
+    cannot be read. Chapter 1.
     """
     with open(path, "rb") as file:
         return _read_header(file, Path(path))
@@ -108,7 +103,7 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
     if 8 + length > file_size:
         _fail(
             path,
-            f"it claims a header of {length:,} bytes but is only {file_size:,} bytes long",
+            f"it claims a header of {length:,} bytes but is {file_size:,} bytes long",
         )
     listing = _parse_json(file.read(length), path)
     metadata = _check_metadata(listing.pop("__metadata__", None), path)
@@ -120,14 +115,14 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
 
 
 def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
-    """Parse strictly: Python's ``json`` takes duplicate keys, NaN and -0; the format
-    does not.
-    """
+    """Parse strictly: ``json`` takes duplicate keys, NaN, -0; the format does not."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         listing: dict[str, Any] = {}
         for key, value in pairs:
-            key.encode("utf-8")  # a lone surrogate, written \ud800, is not text
+            for item in (key, value):
+                if isinstance(item, str):  # a lone surrogate, \ud800, is not text
+                    item.encode("utf-8")
             if key in listing:
                 raise ValueError(f"the key {key!r} appears twice")
             listing[key] = value
@@ -166,9 +161,7 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
 
 
 def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
-    """Check one entry on its own: its fields, its dtype, and that its bytes fit its
-    shape.
-    """
+    """Check one entry alone: its fields, its dtype, its bytes against its shape."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         _fail(path, "its entry must have exactly dtype, shape and data_offsets", name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -216,16 +209,14 @@ def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
 
 
 def _are_sizes(values: Any) -> bool:
-    """A JSON list of whole numbers (not true, not 8.0) that a 64-bit machine can hold."""
+    """Say whether this is a list of whole numbers (not true, not 8.0) of 63 bits."""
     return isinstance(values, list) and all(
         type(v) is int and v < 2**63 for v in values
     )
 
 
 def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_size: int) -> None:
-    """Laid end to end from byte 0, the tensors must cover the data exactly: no hole, no
-    overlap.
-    """
+    """Check that the tensors cover the data end to end: no hole, no overlap."""
     position = 0
     for name, info in sorted(
         tensors.items(), key=lambda item: (item[1].start, item[1].end)

@@ -49,7 +49,8 @@ def byte_alphabet() -> dict[int, str]:
 
 
 def split_words(text: str) -> list[str]:
-    """Cut text into the words that merges never cross; joined, they are the text again.
+    """Cut text into words, which merges never cross; joined, they are the text again.
+
     Chapter 2.
 
     >>> split_words("We'll see 2 cats")
@@ -79,11 +80,10 @@ def merge_pair(pieces: Sequence[bytes], pair: Pair) -> list[bytes]:
 def merge_steps(
     word: bytes, ranks: Mapping[Pair, int]
 ) -> Iterator[tuple[Pair | None, list[bytes]]]:
-    """Show the work: yield each pair merged and the pieces after it, first ``(None,
-    bytes)``.
+    """Show the work: yield each pair that is merged, and the pieces after it.
 
-    ``ranks`` gives the order in which pairs were learned; the lowest goes first.
-    Chapter 2.
+    Before any merge come None and the single bytes. ``ranks`` gives the order in which
+    pairs were learned; the lowest goes first. Chapter 2.
 
     >>> ranks = {(b"l", b"o"): 0, (b"lo", b"w"): 1}
     >>> [pieces for _, pieces in merge_steps(b"low", ranks)]
@@ -98,8 +98,7 @@ def merge_steps(
 
 
 def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
-    """Return the pieces that are left when no learned pair is left, scanning all pairs
-    each time.
+    """Merge until no learned pair is left, scanning all pairs for each merge.
 
     The time grows with the square of the length, and a word can be as long as the text.
     `merge_heap` gives the same pieces without that. Chapter 2.
@@ -109,8 +108,7 @@ def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
 
 
 def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
-    """Do what `merge_naive` does in O(n log n) steps: keep the pairs in a heap, the
-    best on top.
+    """Do what `merge_naive` does in O(n log n) steps, with the pairs in a heap.
 
     Pieces form a linked list: ``after[i]`` is where the piece behind the one at ``i``
     starts, and ``before[i]`` where the one in front of it does. A merge changes at most
@@ -146,9 +144,7 @@ def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
 
 
 class Tokenizer:
-    """GPT-2's tokenizer: text to ids and back, equal to the original on every input.
-    Chapter 2.
-    """
+    """GPT-2's tokenizer, text to ids and back, equal to the original. Chapter 2."""
 
     def __init__(
         self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
@@ -182,14 +178,13 @@ class Tokenizer:
         self._encode_cached = lru_cache(CACHED_WORDS)(self._encode_word)
 
     def _check(self) -> None:
-        """Every byte, every merge's result and the special token need an id, without
-        gaps.
-        """
+        """Check that every byte and every merge's result has an id, without gaps."""
         if END_OF_TEXT not in self.special_ids:
             raise ValueError(f"vocabulary: the special token {END_OF_TEXT} is missing")
-        if sorted(self.pieces) != list(range(self.n_vocab)):
+        ids = sorted([*self.ids.values(), *self.special_ids.values()])
+        if ids != list(range(len(ids))):
             raise ValueError(
-                f"vocabulary: the ids are not 0 to {self.n_vocab - 1}, each once"
+                f"vocabulary: the ids are not 0 to {len(ids) - 1}, each once"
             )
         needed = [bytes([byte]) for byte in range(256)] + [a + b for a, b in self.ranks]
         for piece in needed:
@@ -206,21 +201,21 @@ class Tokenizer:
         malformed.
         """
         directory = hub.find(name_or_directory)
-        vocab_path, merges_path = directory / "vocab.json", directory / "merges.txt"
-        vocab = json.loads(vocab_path.read_text(encoding="utf-8"))
-        lines = merges_path.read_text(encoding="utf-8").split("\n")
-        if lines[0].startswith("#version"):
-            lines = lines[1:]
-        merges = [tuple(line.split(" ")) for line in lines if line]
-        if not isinstance(vocab, dict) or not all(
-            type(id) is int for id in vocab.values()
-        ):
-            raise ValueError(f"{vocab_path}: it must map each token to a whole number")
-        if any(len(pair) != 2 for pair in merges):
-            raise ValueError(
-                f"{merges_path}: each line must hold two pieces and one space"
-            )
-        return cls(vocab, merges)  # type: ignore[arg-type]  # the pairs were just counted
+        try:
+            vocab = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
+            if not isinstance(vocab, dict) or not all(
+                type(id) is int for id in vocab.values()
+            ):
+                raise ValueError("vocab.json must map each token to a whole number")
+            lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
+            if lines[0].startswith("#version"):
+                lines = lines[1:]
+            merges = [tuple(line.split(" ")) for line in lines if line]
+            if any(len(pair) != 2 or "" in pair for pair in merges):
+                raise ValueError("each line of merges.txt must hold two pieces")
+            return cls(vocab, merges)  # type: ignore[arg-type]  # they are pairs
+        except ValueError as error:
+            raise ValueError(f"the tokenizer in {directory}: {error}") from error
 
     def encode(
         self, text: str, allowed_special: Collection[str] = frozenset()
@@ -246,16 +241,14 @@ class Tokenizer:
         return ids
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes that the ids stand for. Raises `ValueError` for an unknown
-        id.
-        """
+        """Return the bytes of the ids. Raises `ValueError` for an unknown one."""
         return b"".join(self._piece(id) for id in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text that the ids stand for; bytes that are not UTF-8 become
-        U+FFFD (�).
+        """Return the text of the ids.
 
-        Raises `ValueError` for an id outside the vocabulary.
+        Bytes that are not UTF-8 become U+FFFD (�). Raises `ValueError` for an id
+        outside the vocabulary.
         """
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
@@ -274,7 +267,7 @@ class Tokenizer:
             raw = word.encode("utf-8")
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"text must not hold a lone surrogate, but {word!r} does: {error.reason}"
+                f"text must not hold a lone surrogate such as {word[error.start]!r}"
             ) from None
         merge = merge_naive if len(raw) < LONG_WORD else merge_heap
         return tuple(self.ids[piece] for piece in merge(raw, self.ranks))
@@ -286,7 +279,7 @@ class Tokenizer:
             self.special_ids
         ):
             raise ValueError(
-                f"allowed_special must be 'all' or a set of {sorted(self.special_ids)}, "
+                f"allowed_special must be 'all' or some of {sorted(self.special_ids)}, "
                 f"not {allowed_special!r}"
             )
         return set(allowed_special)
@@ -300,8 +293,7 @@ class Tokenizer:
 
 
 def display(piece: bytes) -> str:
-    """Spell a piece so that every byte can be seen: a space as ␣, what does not print
-    escaped.
+    """Spell a piece so that every byte shows: a space as ␣, the unprintable escaped.
 
     >>> display(" café".encode()), display(b"\\n"), display(b"\\xf0\\x9f")
     ('␣café', '\\\\n', '\\\\xf0\\\\x9f')
