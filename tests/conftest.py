@@ -1,4 +1,4 @@
-"""What several test files share: the bundled model, its tokenizer, and the full-size stand-in."""
+"""What several test files share: the bundled model and its full-size stand-in."""
 
 import shutil
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def fullsize(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of a checkpoint with GPT-2 124M's shape and pocket's logits (548 MB)."""
+    """A checkpoint with GPT-2 124M's shape and pocket's logits, 548 MB."""
     directory = tmp_path_factory.mktemp("fullsize")
     stand_in.build(directory)
     yield directory

@@ -1,9 +1,10 @@
-"""Build a checkpoint of GPT-2 124M's shape that computes what the bundled pocket model computes.
+"""Build a checkpoint of GPT-2 124M's shape that computes what the pocket model does.
 
-GPT-2's real weights cannot be had everywhere, but their shape can. So each vector of pocket's
-residual stream is repeated six times (128 → 768), which no layer norm notices, and every matrix is
-laid out so that it maps repeated vectors to repeated vectors. The result has the 160 tensors,
-124,439,808 parameters and 548,105,171 bytes of GPT-2's own file, and pocket's logits.
+GPT-2's real weights cannot be had everywhere, but their shape can. So each vector of
+pocket's residual stream is repeated six times (128 → 768), which no layer norm notices,
+and every matrix is laid out so that it maps repeated vectors to repeated vectors. The
+result has the 160 tensors, 124,439,808 parameters and 548,105,171 bytes of GPT-2's own
+file, and pocket's logits.
 
     python tests/fullsize.py DIRECTORY
     HARDWAY_MODEL=DIRECTORY make book
@@ -27,8 +28,8 @@ N_EMBD, N_HEAD, D_HEAD, N_CTX, N_VOCAB = 768, 12, 64, 1024, 50257
 TIMES = N_EMBD // SMALL_EMBD  # 6
 DATA_START = 14_291  # as in GPT-2's file: 3 bytes past a multiple of 4
 
-# Pocket's six layers are the first three and the last three. The six in between are copies
-# whose two output matrices are zero: they add nothing to the residual stream.
+# Pocket's six layers are the first three and the last three. The six in between are
+# copies whose two output matrices are zero: they add nothing to the residual stream.
 SOURCES = (0, 1, 2, 0, 1, 2, 3, 4, 5, 3, 4, 5)
 IDLE = range(3, 9)
 
@@ -67,20 +68,21 @@ def read_pocket() -> dict[str, Tensor]:
 
 
 def repeat_vector(x: Tensor) -> Tensor:
-    """Repeat the last axis six times: the form of everything that meets the residual stream."""
+    """Repeat the last axis six times, as in the residual stream."""
     return x.repeat(*[1] * (x.dim() - 1), TIMES)
 
 
 def repeat_matrix(weight: Tensor) -> Tensor:
-    """Map repeated vectors to repeated vectors: six times the sum over the input, so a sixth."""
+    """Map repeated vectors to repeated ones: the sum is sixfold, so a sixth of it."""
     return weight.repeat(TIMES, TIMES) / TIMES
 
 
 def place_heads(qkv: Tensor) -> Tensor:
     """Put the outputs of c_attn [..., 384] into the first 4 of 12 heads: [..., 2304].
 
-    Zeros fill each head from 32 numbers to 64 and the other eight heads, so that no product
-    changes. But scores are divided by √64 now, not √32: the query makes up for that with √2.
+    Zeros fill each head from 32 numbers to 64, and the other eight heads, so that no
+    product changes. But scores are divided by √64 now, not √32: the query makes up for
+    that with √2.
     """
     small = qkv.reshape(*qkv.shape[:-1], 3, SMALL_HEAD, SMALL_D_HEAD)
     large = torch.zeros(*qkv.shape[:-1], 3, N_HEAD, D_HEAD)
@@ -116,34 +118,43 @@ def large_layer(small: dict[str, Tensor], idle: bool) -> dict[str, Tensor]:
 def large_tensors() -> dict[str, Tensor]:
     """Return the 160 tensors of the full-size file by name."""
     small = read_pocket()
-    free = torch.randn(N_CTX - SMALL_CTX, N_EMBD, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    free = 0.02 * torch.randn(N_CTX - SMALL_CTX, N_EMBD, generator=generator)
     tensors = {
         "wte.weight": repeat_vector(small["wte.weight"]),
-        "wpe.weight": torch.cat([repeat_vector(small["wpe.weight"]), 0.02 * free]),
-        "ln_f.weight": repeat_vector(small["ln_f.weight"]) / TIMES,  # logits sum over the stream
+        "wpe.weight": torch.cat([repeat_vector(small["wpe.weight"]), free]),
+        # logits are sums over the last norm's output, so six times too large
+        "ln_f.weight": repeat_vector(small["ln_f.weight"]) / TIMES,
         "ln_f.bias": repeat_vector(small["ln_f.bias"]) / TIMES,
     }
     causal = torch.ones(N_CTX, N_CTX).tril().reshape(1, 1, N_CTX, N_CTX)
     for layer, source in enumerate(SOURCES):
-        prefix = f"h.{source}."
-        block = {n.removeprefix(prefix): x for n, x in small.items() if n.startswith(prefix)}
-        for name, tensor in large_layer(block, layer in IDLE).items():
-            tensors[f"h.{layer}.{name}"] = tensor
-        tensors[f"h.{layer}.attn.bias"] = causal  # a constant that GPT-2's file carries along
+        block = {
+            name.removeprefix(f"h.{source}."): tensor
+            for name, tensor in small.items()
+            if name.startswith(f"h.{source}.")
+        }
+        # the causal mask is a constant, but GPT-2's file carries it along
+        block = large_layer(block, layer in IDLE) | {"attn.bias": causal}
+        tensors |= {f"h.{layer}.{name}": tensor for name, tensor in block.items()}
     return tensors
 
 
 def write_safetensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write length, header and data, the header padded with spaces up to `DATA_START`.
 
-    The listing goes by name and the data by size: small offsets are short enough to fit.
+    The listing goes by name, the data by size: so the offsets are short enough to fit.
     """
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     by_size = sorted(tensors.items(), key=lambda item: (item[1].numel(), item[0]))
     end = 0
     for name, tensor in by_size:
         start, end = end, end + tensor.nbytes
-        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [start, end]}
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
     listing = json.dumps(header, separators=(",", ":"), sort_keys=True).encode()
     listing = listing.ljust(DATA_START - 8)
     assert len(listing) == DATA_START - 8
@@ -158,7 +169,9 @@ def build(directory: Path) -> None:
     """Write a whole checkpoint: the weights, their config and pocket's vocabulary."""
     directory.mkdir(parents=True, exist_ok=True)
     write_safetensors(directory / "model.safetensors", large_tensors())
-    (directory / "config.json").write_text(json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8")
+    (directory / "config.json").write_text(
+        json.dumps(CONFIG, indent=2) + "\n", encoding="utf-8"
+    )
     for name in ("vocab.json", "merges.txt"):
         shutil.copyfile(POCKET / name, directory / name)
 

@@ -1,0 +1,500 @@
+"""The tokenizer against tiktoken, Hugging Face's tokenizers, and published ids."""
+
+import json
+import random
+import sys
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import tiktoken
+from hypothesis import example, given
+from hypothesis import strategies as st
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+from tokenizers import ByteLevelBPETokenizer
+
+from hardway.hub import POCKET
+from hardway.tokenizer import (
+    END_OF_TEXT,
+    LONG_WORD,
+    Tokenizer,
+    byte_alphabet,
+    display,
+    merge_heap,
+    merge_naive,
+    merge_pair,
+    merge_steps,
+    split_words,
+)
+
+# GPT-2's pattern as OpenAI published it with the model.
+PATTERN = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+END_OF_TEXT_PLAIN = [27, 91, 437, 1659, 5239, 91, 29]
+
+# Each library carries its own Unicode tables, of different years. A letter that
+# one of them does not know yet is no letter to it, so the cuts differ. Python's table
+# is the oldest: a code point assigned there (neither Cn, unassigned, nor Cs, half a
+# pair) is known to all.
+ASSIGNED = st.characters(exclude_categories=["Cn", "Cs"])
+AWKWARD_CHARACTERS = "ab'stre \n\t\r\x1c\x85\xa0\u200b\ufeff019²Ⅷ½é\u0301中🤗\u200d!"
+AWKWARD_PARTS = ["'ll", "'LL", "don't", " the", "  ", "\r\n", "123", "…", "👩‍👩‍👧"]
+TEXT = st.one_of(
+    st.text(ASSIGNED, max_size=60),
+    st.text(st.sampled_from(AWKWARD_CHARACTERS), max_size=60),
+    st.lists(st.sampled_from(AWKWARD_PARTS)).map("".join),
+)
+
+MULTILINGUAL = """\
+English: The quick brown fox jumps over it; isn't it? I'll say we've DON'T 3rd.
+Français : « L'été, où êtes-vous ? » Ça coûte 12,50 €.
+Deutsch: Weißt du, daß Fußgängerübergänge größer sind?
+Ελληνικά: Ξεσκεπάζω τὴν ψυχοφθόρα βδελυγμία.
+Русский: Съешь же ещё этих мягких французских булок.
+עברית: דג סקרן שט בים מאוכזב ולפתע מצא חברה.
+العربية: نص حكيم له سر قاطع وذو شأن عظيم ١٢٣.
+हिन्दी: ऋषियों को सताने वाले दुष्ट राक्षसों के राजा १२३।
+ไทย: เป็นมนุษย์สุดประเสริฐเลิศคุณค่า ๑๒๓
+中文：我能吞下玻璃而不傷身體。
+日本語：いろはにほへと　ちりぬるを。カタカナ
+한국어: 다람쥐 헌 쳇바퀴에 타고파.
+Čeština: Příliš žluťoučký kůň úpěl ďábelské ódy; e\u0301 ≠ é.
+Emoji: 👩‍👩‍👧‍👦 🇩🇪 👍🏽 ☺️ 🤗; math: ∀x ∈ ℝ, x² ≥ 0; ½ + ¼ Ⅷ ① \u200b\ufeff
+Code:\tdef f(x):\n\t    return x**2  # \\n <script>alert("1")</script>\r\n\x00\x07
+Ends:\x1c\x85\xa0end   
+"""
+
+GOLDEN = {
+    "Hello": [15496],
+    "tokenization": [30001, 1634],
+    "hello world": [31373, 995],
+    "hello how are you?": [31373, 703, 389, 345, 30],
+    "0" * 16: [25645],
+    "0" * 17: [8269, 10535, 830],
+    "Hello!! I'm Andrej Karpathy. It's 2022. w00t :D 🤗": [
+        15496, 3228, 314, 1101, 10948, 73, 509, 5117, 10036, 13, 632, 338, 33160, 13,
+        266, 405, 83, 1058, 35, 12520, 97, 245,
+    ],
+    "asdf asdfasdf a!!, @aba 9asdf90asdfk": [
+        292, 7568, 355, 7568, 292, 7568, 257, 3228, 11, 2488, 15498, 860, 292, 7568,
+        3829, 292, 7568, 74,
+    ],
+    "The dog": [464, 3290],
+    "San Francisco is": [15017, 6033, 318],
+    "Cars are": [34, 945, 389],
+    "Ondřej Čertík was born in": [
+        46, 358, 129, 247, 68, 73, 34754, 234, 861, 8836, 74, 373, 4642, 287,
+    ],
+    "": [],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def reference() -> tiktoken.Encoding:
+    """tiktoken's GPT-2, built from the local files: no network, no cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", "")
+        ranks = data_gym_to_mergeable_bpe_ranks(
+            str(POCKET / "merges.txt"), str(POCKET / "vocab.json")
+        )
+    return tiktoken.Encoding(
+        "gpt2",
+        pat_str=PATTERN,
+        mergeable_ranks=ranks,
+        special_tokens={END_OF_TEXT: 50256},
+    )
+
+
+@pytest.fixture(scope="module")
+def hugging_face() -> ByteLevelBPETokenizer:
+    return ByteLevelBPETokenizer.from_file(
+        str(POCKET / "vocab.json"), str(POCKET / "merges.txt")
+    )
+
+
+# --- ids ---
+
+
+@pytest.mark.parametrize(("text", "ids"), GOLDEN.items())
+def test_published_ids(tokenizer: Tokenizer, text: str, ids: list[int]) -> None:
+    assert tokenizer.encode(text) == ids
+    assert tokenizer.decode(ids) == text
+
+
+@given(text=TEXT)
+@example(text="'s't're've'm'll'd'S'LL don’t")
+@example(text=" \x1c a\x85b\xa0\xa0c \u2028 \u3000d ")
+@example(text="a" * (LONG_WORD - 1) + " " + "a" * (LONG_WORD - 1) + "é" * LONG_WORD)
+def test_any_text_as_tiktoken_and_tokenizers(
+    text: str,
+    tokenizer: Tokenizer,
+    reference: tiktoken.Encoding,
+    hugging_face: ByteLevelBPETokenizer,
+) -> None:
+    ids = tokenizer.encode(text)
+    assert ids == reference.encode_ordinary(text)
+    assert ids == hugging_face.encode(text).ids
+    assert tokenizer.decode(ids) == text
+
+
+def test_multilingual_sample(
+    tokenizer: Tokenizer,
+    reference: tiktoken.Encoding,
+    hugging_face: ByteLevelBPETokenizer,
+) -> None:
+    ids = tokenizer.encode(MULTILINGUAL)
+    assert (
+        ids
+        == reference.encode_ordinary(MULTILINGUAL)
+        == hugging_face.encode(MULTILINGUAL).ids
+    )
+    assert tokenizer.decode(ids) == MULTILINGUAL
+
+
+def test_every_assigned_character(
+    tokenizer: Tokenizer, reference: tiktoken.Encoding
+) -> None:
+    """Beside a letter, a digit, a sign and spaces, so that its class shows."""
+    characters = [
+        character
+        for character in map(chr, range(sys.maxunicode + 1))
+        if unicodedata.category(character) not in ("Cn", "Cs", "Co")
+    ]
+    assert len(characters) > 140_000
+    for start in range(0, len(characters), 1000):
+        text = "".join(
+            f"a{c}1{c}.{c} {c}  {c}" for c in characters[start : start + 1000]
+        )
+        assert tokenizer.encode(text) == reference.encode_ordinary(text)
+
+
+# --- speed ---
+
+
+def test_a_hundred_thousand_letters_are_quick(
+    tokenizer: Tokenizer, reference: tiktoken.Encoding
+) -> None:
+    text = "a" * 100_000
+    start = time.perf_counter()
+    ids = tokenizer.encode(text)
+    assert time.perf_counter() - start < 5
+    assert ids == reference.encode_ordinary(text)
+
+
+REPEATED = ["^", "0", "a", "'s", " ", "\n"]
+
+
+@pytest.mark.parametrize("suffix", ["", "\n"])
+@pytest.mark.parametrize("prefix", ["", " "])
+@pytest.mark.parametrize("unit", REPEATED)
+def test_repetition(
+    tokenizer: Tokenizer,
+    reference: tiktoken.Encoding,
+    unit: str,
+    prefix: str,
+    suffix: str,
+) -> None:
+    text = prefix + unit * 10_000 + suffix
+    ids = tokenizer.encode(text)
+    assert ids == reference.encode_ordinary(text)
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "-" * 32_768,
+        "_" * 50_000,
+        "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=100_000)),
+        "中" * 10_000,
+    ],
+    ids=["dashes", "underscores", "random letters", "Chinese"],
+)
+def test_long_words(
+    tokenizer: Tokenizer, reference: tiktoken.Encoding, text: str
+) -> None:
+    assert tokenizer.encode(text) == reference.encode_ordinary(text)
+
+
+# --- merging ---
+
+
+@given(
+    word=st.one_of(
+        st.binary(min_size=1, max_size=80), TEXT.map(str.encode).filter(bool)
+    )
+)
+@example(word=b"a" * 200)
+@example(word=b"abab" * 40)
+def test_naive_heap_and_traced_merges_agree(word: bytes, tokenizer: Tokenizer) -> None:
+    pieces = merge_heap(word, tokenizer.ranks)
+    assert pieces == merge_naive(word, tokenizer.ranks)
+    steps = list(merge_steps(word, tokenizer.ranks))
+    assert pieces == steps[-1][1]
+    assert b"".join(pieces) == word
+    assert all(piece in tokenizer.ids for piece in pieces)
+
+
+@given(
+    word=st.text(st.sampled_from("abc"), max_size=30).map(str.encode),
+    pairs=st.lists(
+        st.tuples(*[st.text(st.sampled_from("abc"), min_size=1, max_size=3)] * 2)
+    ),
+)
+def test_merges_agree_under_any_ranks(
+    word: bytes, pairs: list[tuple[str, str]]
+) -> None:
+    ranks = {(a.encode(), b.encode()): rank for rank, (a, b) in enumerate(pairs)}
+    assert merge_heap(word, ranks) == merge_naive(word, ranks)
+
+
+def test_each_step_merges_the_lowest_ranked_pair_everywhere(
+    tokenizer: Tokenizer,
+) -> None:
+    steps = deque(merge_steps(b"tokenization", tokenizer.ranks))
+    pair, pieces = steps.popleft()
+    assert pair is None
+    assert pieces == [bytes([byte]) for byte in b"tokenization"]
+    for pair, merged in steps:
+        present = [p for p in pairwise(pieces) if p in tokenizer.ranks]
+        assert pair == min(present, key=tokenizer.ranks.__getitem__)
+        assert merged == merge_pair(pieces, pair)
+        pieces = merged
+    assert pieces == [b"token", b"ization"]
+
+
+def test_merge_pair_goes_from_left_to_right() -> None:
+    assert merge_pair([b"a"] * 5, (b"a", b"a")) == [b"aa", b"aa", b"a"]
+    assert merge_pair([], (b"a", b"b")) == []
+
+
+@given(text=TEXT)
+def test_words_join_to_the_text(text: str) -> None:
+    assert "".join(split_words(text)) == text
+
+
+def test_the_byte_alphabet_is_a_bijection_onto_printable_characters() -> None:
+    alphabet = byte_alphabet()
+    assert sorted(alphabet) == list(range(256))
+    assert len(set(alphabet.values())) == 256
+    assert all(c.isprintable() and not c.isspace() for c in alphabet.values())
+
+
+# --- special tokens ---
+
+
+def test_sizes(tokenizer: Tokenizer) -> None:
+    assert (tokenizer.n_vocab, tokenizer.eot_id) == (50257, 50256)
+    assert tokenizer.decode([50256]) == END_OF_TEXT
+    assert len(tokenizer.ranks) == 50000
+
+
+def test_a_special_token_in_text_is_plain_text(tokenizer: Tokenizer) -> None:
+    assert tokenizer.encode(END_OF_TEXT) == END_OF_TEXT_PLAIN
+    assert tokenizer.encode(END_OF_TEXT, allowed_special=set()) == END_OF_TEXT_PLAIN
+
+
+@pytest.mark.parametrize(
+    "allowed", ["all", {END_OF_TEXT}, [END_OF_TEXT], frozenset({END_OF_TEXT})]
+)
+def test_a_special_token_where_it_is_allowed(
+    tokenizer: Tokenizer, reference: tiktoken.Encoding, allowed: str | set[str]
+) -> None:
+    text = f"{END_OF_TEXT}one {END_OF_TEXT}{END_OF_TEXT} two{END_OF_TEXT[:-1]}"
+    ids = tokenizer.encode(text, allowed_special=allowed)
+    assert ids == reference.encode(text, allowed_special="all")
+    assert ids.count(50256) == 3
+    assert tokenizer.decode(ids) == text
+
+
+@pytest.mark.parametrize(
+    "allowed", [{"<|pad|>"}, {END_OF_TEXT, "<|pad|>"}, END_OF_TEXT, "", "a"]
+)
+def test_an_unknown_special_token_is_refused(
+    tokenizer: Tokenizer, allowed: str | set[str]
+) -> None:
+    with pytest.raises(ValueError, match=r"allowed_special must be 'all' or some of"):
+        tokenizer.encode("text", allowed_special=allowed)
+
+
+# --- bad text, bad ids, bad bytes ---
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ud83d",
+        "a\udc4d b",
+        "\udfff" + "!" * LONG_WORD,
+        "\ud83d\udc4d",
+        "!" * 999 + "\ud800",
+    ],
+)
+def test_a_surrogate_is_refused(tokenizer: Tokenizer, text: str) -> None:
+    with pytest.raises(ValueError, match="lone surrogate") as error:
+        tokenizer.encode(text)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize("id", [-1, 50257, True, 1.0, "1", None])
+def test_an_invalid_id_is_refused(tokenizer: Tokenizer, id: object) -> None:
+    for decode in (tokenizer.decode, tokenizer.decode_bytes):
+        with pytest.raises(
+            ValueError, match=r"ids must be whole numbers from 0 to 50256, not"
+        ):
+            decode([15496, id])  # type: ignore[list-item]
+
+
+@given(ids=st.lists(st.integers(0, 50256), max_size=20))
+def test_decoding_equals_tiktoken(
+    ids: list[int], tokenizer: Tokenizer, reference: tiktoken.Encoding
+) -> None:
+    assert tokenizer.decode_bytes(ids) == reference.decode_bytes(ids)
+    assert tokenizer.decode(ids) == reference.decode(ids)
+    assert tokenizer.decode_bytes(iter(ids)) == b"".join(
+        tokenizer.decode_bytes([i]) for i in ids
+    )
+
+
+def test_bytes_that_are_not_utf8_become_replacement_characters(
+    tokenizer: Tokenizer,
+) -> None:
+    ids = tokenizer.encode("🤗")
+    assert tokenizer.decode(ids[:-1]) == "�"
+    assert tokenizer.decode_bytes(ids[:-1]) == "🤗".encode()[:-1]
+    assert tokenizer.decode(ids) == "🤗"
+
+
+@pytest.mark.parametrize(
+    ("piece", "shown"),
+    [
+        (b" token", "␣token"),
+        (b"\n\t", "\\n\\t"),
+        (b"\xf0\x9f", "\\xf0\\x9f"),
+        ("é中🤗".encode(), "é中🤗"),
+        ("\u200b\xa0\xad".encode(), "\\u200b\\xa0\\xad"),
+        (b'<script>"', '<script>"'),
+        (b"\x00", "\\x00"),
+        (b"", ""),
+    ],
+)
+def test_display(piece: bytes, shown: str) -> None:
+    assert display(piece) == shown
+
+
+def test_display_shows_every_token_in_print(tokenizer: Tokenizer) -> None:
+    for piece in tokenizer.ids:
+        shown = display(piece)
+        assert shown.isprintable()
+        assert " " not in shown
+
+
+# --- files ---
+
+Vocab = dict[str, object]
+BYTES: Vocab = {character: byte for byte, character in byte_alphabet().items()}
+SMALL: Vocab = BYTES | {"ab": 256, "abc": 257, END_OF_TEXT: 258}
+SMALL_MERGES = "#version: 0.2\na b\nab c\n"
+
+
+def write(
+    directory: Path, vocab: object = SMALL, merges: str | bytes = SMALL_MERGES
+) -> Path:
+    text = vocab if isinstance(vocab, str) else json.dumps(vocab)
+    (directory / "vocab.json").write_text(text, encoding="utf-8")
+    raw = merges.encode() if isinstance(merges, str) else merges
+    (directory / "merges.txt").write_bytes(raw)
+    return directory
+
+
+@pytest.mark.parametrize(
+    "merges",
+    [SMALL_MERGES, "a b\nab c", SMALL_MERGES.replace("\n", "\r\n")],
+    ids=["as published", "no version line, no last newline", "Windows line ends"],
+)
+def test_a_small_vocabulary(tmp_path: Path, merges: str) -> None:
+    tokenizer = Tokenizer.from_pretrained(write(tmp_path, merges=merges))
+    assert tokenizer.encode("abcab c") == [257, 256, 32, 99]
+    assert (tokenizer.n_vocab, tokenizer.eot_id) == (259, 258)
+
+
+def test_a_merge_may_start_with_a_hash(tmp_path: Path) -> None:
+    vocab = BYTES | {"##": 256, END_OF_TEXT: 257}
+    tokenizer = Tokenizer.from_pretrained(write(tmp_path, vocab, "# #\n"))
+    assert tokenizer.encode("###") == [256, 35]
+
+
+@pytest.mark.parametrize(
+    ("vocab", "problem"),
+    [
+        ("{", "Expecting"),
+        ("[]", "must map each token to a whole number"),
+        (SMALL | {"ab": "256"}, "must map each token to a whole number"),
+        (SMALL | {"ab": True}, "must map each token to a whole number"),
+        (SMALL | {"ab": 256.0}, "must map each token to a whole number"),
+        (SMALL | {"ab": 300}, "the ids are not 0 to 258, each once"),
+        (SMALL | {"ab": -1}, "the ids are not 0 to 258, each once"),
+        (SMALL | {"x": 256}, "the ids are not 0 to 258, each once"),
+        (SMALL | {"xy": 258}, "the ids are not 0 to 259, each once"),
+        (SMALL | {"xy": 7}, "the ids are not 0 to 259, each once"),
+        (BYTES | {"ab": 256, "abc": 257}, "the special token <|endoftext|> is missing"),
+        ({"ab": 0, "abc": 1, END_OF_TEXT: 2}, r"the piece b'\x00' has no id"),
+        (SMALL | {"a c": 259}, "' ' is not in GPT-2's byte alphabet"),
+        (BYTES | {"ab": 256, END_OF_TEXT: 257}, "the piece b'abc' has no id"),
+    ],
+)
+def test_a_malformed_vocabulary(tmp_path: Path, vocab: object, problem: str) -> None:
+    with pytest.raises(ValueError, match="^the tokenizer in ") as error:
+        Tokenizer.from_pretrained(write(tmp_path, vocab))
+    assert problem in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("merges", "problem"),
+    [
+        ("a\n", "each line of merges.txt must hold two pieces"),
+        ("a b c\n", "each line of merges.txt must hold two pieces"),
+        ("a  b\n", "each line of merges.txt must hold two pieces"),
+        ("a \n", "each line of merges.txt must hold two pieces"),
+        ("a 中\n", "'中' is not in GPT-2's byte alphabet"),
+        ("b c\n", "the piece b'bc' has no id"),
+        (b"a \xff\n", "can't decode byte 0xff"),
+    ],
+)
+def test_malformed_merges(tmp_path: Path, merges: str | bytes, problem: str) -> None:
+    with pytest.raises(ValueError, match="^the tokenizer in ") as error:
+        Tokenizer.from_pretrained(write(tmp_path, merges=merges))
+    assert problem in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt"])
+def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
+    write(tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(FileNotFoundError, match=name):
+        Tokenizer.from_pretrained(tmp_path)
+
+
+def test_a_class_of_its_own_survives_loading(tmp_path: Path) -> None:
+    class Mine(Tokenizer):
+        pass
+
+    assert type(Mine.from_pretrained(write(tmp_path))) is Mine
+
+
+def test_words_are_cached_within_bounds(tokenizer: Tokenizer) -> None:
+    """A long word must not fill the memory; the same short one is merged once."""
+    info: Callable[[], tuple[int, int, int | None, int]] = (
+        tokenizer._encode_cached.cache_info
+    )
+    hits, _, limit, size = info()
+    assert limit == 50_000
+    tokenizer.encode("b" * 10 * LONG_WORD)
+    assert info()[3] == size
+    tokenizer.encode("hello hello hello hello")
+    assert info()[0] >= hits + 2
