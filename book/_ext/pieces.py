@@ -1,8 +1,9 @@
 """Cut the library into the pieces that the book prints.
 
-A piece is a function, a method, a class's head (its docstring and fields), or what is
-left of a module (its docstring, imports and constants). Their names are dotted, without
-the package: ``attention``, ``attention.softmax``, ``model.GPT2``, ``model.GPT2.trace``.
+A piece is a function, a method, a class's head (its docstring and fields), the top of a
+module (its docstring, imports and constants, down to the first definition), or a
+constant further down. Their names are dotted, without the package: ``attention``,
+``attention.softmax``, ``model.GPT2``, ``model.GPT2.trace``, ``hub.CHECKPOINTS``.
 """
 
 import ast
@@ -57,6 +58,15 @@ def _spans(
     tree = ast.parse("\n".join(lines))
     definitions = [node for node in tree.body if isinstance(node, Definition)]
     yield module, 1, min(map(_first_line, definitions), default=len(lines) + 1) - 1
+    below = tree.body.index(definitions[0]) if definitions else len(tree.body)
+    for node in tree.body[below:]:
+        match node:
+            case ast.Assign(targets=[ast.Name(id=constant)]):
+                yield (
+                    f"{module}.{constant}",
+                    node.lineno,
+                    node.end_lineno or node.lineno,
+                )
     for node in definitions:
         name, first = f"{module}.{node.name}", _first_line(node)
         methods = [child for child in node.body if isinstance(child, Definition)]
@@ -72,7 +82,7 @@ def _first_line(node: Definition) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
-def _last_line(node: Definition) -> int:
+def _last_line(node: ast.stmt) -> int:
     return node.end_lineno or node.lineno
 
 
