@@ -234,6 +234,36 @@ def grid_of_words(
     return figure
 
 
+def boxes(
+    rows: Mapping[str, Sequence[tuple[str, float]]], *, x_title: str = ""
+) -> Figure:
+    """Draw each row as boxes side by side, each with its name and as wide as its size.
+
+    A box without a name is a gap. The first row is at the top.
+    """
+    with _canvas(height=0.7 + 0.34 * len(rows)) as (figure, axes):
+        for y, row in enumerate(rows.values()):
+            left = 0.0
+            for name, size in row:
+                if name:
+                    axes.barh(
+                        y, size, left=left, height=0.8, edgecolor="black",
+                        color="#DCE9F2", linewidth=0.8,
+                    )  # fmt: skip
+                    middle = left + size / 2
+                    axes.text(
+                        middle, y, name, ha="center", va="center", size=8, clip_on=True
+                    )
+                left += size
+        axes.set_yticks(range(len(rows)), rows)
+        axes.tick_params(left=False)
+        axes.spines["left"].set_visible(False)
+        axes.invert_yaxis()
+        axes.margins(x=0.01)
+        axes.set(xlabel=x_title)
+    return figure
+
+
 @contextmanager
 def _canvas(
     n_rows: int = 1, n_columns: int = 1, *, height: float
