@@ -447,7 +447,7 @@ def test_a_merge_may_start_with_a_hash(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_vocabulary(tmp_path: Path, vocab: object, problem: str) -> None:
-    with pytest.raises(ValueError, match="^the tokenizer in ") as error:
+    with pytest.raises(ValueError, match="the tokenizer in") as error:
         Tokenizer.from_pretrained(write(tmp_path, vocab))
     assert problem in str(error.value)
     assert str(tmp_path) in str(error.value)
@@ -466,7 +466,7 @@ def test_a_malformed_vocabulary(tmp_path: Path, vocab: object, problem: str) -> 
     ],
 )
 def test_malformed_merges(tmp_path: Path, merges: str | bytes, problem: str) -> None:
-    with pytest.raises(ValueError, match="^the tokenizer in ") as error:
+    with pytest.raises(ValueError, match="the tokenizer in") as error:
         Tokenizer.from_pretrained(write(tmp_path, merges=merges))
     assert problem in str(error.value)
     assert str(tmp_path) in str(error.value)
