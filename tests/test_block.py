@@ -48,8 +48,7 @@ def test_layer_norm_equals_torch(
     x = scale * (randn(*leading, n_embd, dtype=dtype, seed=seed) + 1)
     weight, bias = randn(2, n_embd, dtype=dtype, seed=100)
     found = layer_norm(x, weight, bias, epsilon)
-    # subtracting two nearly equal float32 numbers costs digits: four times the tolerance
-    # is the worst that these sizes and seeds can draw
+    # the difference of two nearly equal numbers has few digits left: hence the factor
     assert_close(found, F.layer_norm(x, (n_embd,), weight, bias, epsilon), factor=20)
 
 
@@ -126,7 +125,7 @@ def test_block_normalises_before_and_adds_after(
 
 
 def test_block_passes_remember_on() -> None:
-    """The block's keys and values are those of its attention layer, after the norm."""
+    """The block's keys are those of its attention layer, after the norm."""
     w, x = block_weights(8, torch.float64), randn(3, 8, dtype=torch.float64)
     normed = layer_norm(x, w["ln_1.weight"], w["ln_1.bias"], 1e-5)
     seen: list[Tensor] = []
