@@ -4,6 +4,7 @@ Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners
 """
 
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -55,9 +56,10 @@ class Config:
             raise ValueError(
                 f"n_embd = {self.n_embd} does not divide by n_head = {self.n_head}"
             )
-        if not self.layer_norm_epsilon > 0:
+        epsilon = self.layer_norm_epsilon
+        if not (isinstance(epsilon, float) and 0 < epsilon < math.inf):
             raise ValueError(
-                f"layer_norm_epsilon must be above 0, not {self.layer_norm_epsilon!r}"
+                f"layer_norm_epsilon must be a finite number above 0, not {epsilon!r}"
             )
 
     @property
@@ -241,9 +243,9 @@ class GPT2:
         position alone. n_pad: int64 [B], how many tokens at the left of each sequence
         are padding (chapter 7). Returns float32 [T, n_vocab] or [B, T, n_vocab]; T is 1
         with ``last_only``. Raises `ValueError` for ids outside the vocabulary, more
-        than n_ctx positions, or a cache that does not fit. Chapter 6.
+        than n_ctx positions, or a cache or padding that does not fit. Chapter 6.
         """
-        self._check(tokens, cache)
+        self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]
         x, _ = deque(
             self._stream(batch, cache, n_pad), maxlen=1
@@ -253,7 +255,7 @@ class GPT2:
 
     def trace(self, tokens: Tensor) -> Trace:
         """Run one sequence, int64 [T], and keep what a chapter draws. Chapter 6."""
-        self._check(tokens, None)
+        self._check(tokens, None, None)
         if tokens.dim() != 1:
             raise ValueError(f"trace takes one sequence [T], not {list(tokens.shape)}")
         steps = list(self._stream(tokens[None], None, None))
@@ -302,7 +304,9 @@ class GPT2:
         if cache is not None:
             cache.advance(total - past)
 
-    def _check(self, tokens: Tensor, cache: KVCache | None) -> None:
+    def _check(
+        self, tokens: Tensor, cache: KVCache | None, n_pad: Tensor | None
+    ) -> None:
         """Refuse at the door what would fail, or silently go wrong, further in."""
         config = self.config
         if (
@@ -325,9 +329,15 @@ class GPT2:
             raise ValueError(
                 f"{total} positions are more than the model's n_ctx = {config.n_ctx}"
             )
+        batch_size = tokens.shape[0] if tokens.dim() == 2 else 1
+        if n_pad is not None and (
+            n_pad.dtype != torch.int64 or n_pad.shape != (batch_size,) or min(n_pad) < 0
+        ):
+            raise ValueError(
+                f"n_pad must be int64 [{batch_size}], each from 0 on, not {n_pad}"
+            )
         if cache is None:
             return
-        batch_size = tokens.shape[0] if tokens.dim() == 2 else 1
         if cache.batch_size != batch_size:
             raise ValueError(
                 f"the cache is for {cache.batch_size} sequences, not {batch_size}"
