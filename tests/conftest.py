@@ -5,14 +5,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 import fullsize as stand_in
-from hardway import GPT2, Tokenizer
+import hub_server
+from hardway import GPT2, Tokenizer, hub
 
 # A shared machine can be slow for a moment; that is no failure.
 settings.register_profile("hardway", deadline=None, print_blob=True)
 settings.load_profile("hardway")
+
+# Two threads that wait for each other make tiny tensors slow where cores are shared.
+torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -32,3 +37,18 @@ def fullsize(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     stand_in.build(directory)
     yield directory
     shutil.rmtree(directory)  # pytest would keep the last three
+
+
+@pytest.fixture
+def remote(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[hub_server.HubServer]:
+    """A hub that serves a tiny "gpt2"; downloads land in tmp_path / "home"."""
+    monkeypatch.setitem(hub.CHECKPOINTS, "gpt2", hub_server.CHECKPOINT)
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(hub.Retry, "sleep", lambda *_: None)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    with hub_server.serving() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
