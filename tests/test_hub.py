@@ -1,0 +1,275 @@
+"""Chapter 1: where models live, and how GPT-2 gets there."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+import pytest
+
+from hardway import hub
+from hub_server import (
+    FILES,
+    Answer,
+    HubServer,
+    damaged,
+    dropped,
+    longer,
+    path_of,
+    status,
+    unmeasured,
+)
+
+PINS = """
+gpt2 607a30d783dfa663caf39e06633721c8d4cfcd7e
+665 0daed7749b4f02b8f76240d5444551d7b08712dab4d0adb8239c56ba823bb7b4
+548105171 248dfc3911869ec493c76e65bf2fcf7f615828b0254c12b473182f0f81d3a707
+distilgpt2 2290a62682d06624634c1f46a6ad5be0f47f38aa
+762 4ec5947c1d59fee6212cdf3b0ec1a53eac02092554c5ff0a733488cbd2c64f3a
+352824413 e1ff18884359fe8beb795a5f414feb85a6ce3d929ad019c0d958c039d2b94a1b
+gpt2-medium 6dcaa7a952f72f9298047fd5137cd6e4f05f41da
+718 ef1a44d889ad1a0acc7731c78134f1b87d2d222f110e97dd10fd4117331caf22
+1519984962 fc5a354a19255ad494f3d71549390baca1ccf61d1d822b9408971705c687c9cd
+"""
+VOCAB = "1042301 196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783"
+MERGES = "456318 1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5"
+REPOSITORIES = {
+    "gpt2": "openai-community/gpt2",
+    "distilgpt2": "distilbert/distilgpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+}
+
+
+def pin(size_and_hash: str) -> tuple[int, str]:
+    size, sha256 = size_and_hash.split()
+    return int(size), sha256
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_pins() -> None:
+    lines = PINS.split("\n")[1:-1]
+    expected = {}
+    for heading, config, weights in zip(*[iter(lines)] * 3, strict=True):
+        name, revision = heading.split()
+        files = {"config.json": pin(config), "model.safetensors": pin(weights)}
+        files |= {"vocab.json": pin(VOCAB), "merges.txt": pin(MERGES)}
+        expected[name] = (REPOSITORIES[name], revision, files)
+    assert expected == {
+        name: (
+            checkpoint.repository,
+            checkpoint.revision,
+            {file.name: (file.size, file.sha256) for file in checkpoint.files},
+        )
+        for name, checkpoint in hub.CHECKPOINTS.items()
+    }
+
+
+def test_the_bundled_vocabulary_is_gpt2_s() -> None:
+    for file in hub.VOCABULARY:
+        bundled = (hub.POCKET / file.name).read_bytes()
+        assert len(bundled) == file.size
+        assert hashlib.sha256(bundled).hexdigest() == file.sha256
+
+
+def test_the_bundled_weights_are_the_card_s() -> None:
+    weights = (hub.POCKET / "model.safetensors").read_bytes()
+    card = (hub.POCKET / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert hashlib.sha256(weights).hexdigest() in card
+    assert f"{len(weights):,} bytes" in card
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
+    assert hub.home() == tmp_path
+    cache = Path(platformdirs.user_cache_dir("hardway"))
+    monkeypatch.setenv("HARDWAY_HOME", "")
+    assert hub.home() == cache
+    monkeypatch.delenv("HARDWAY_HOME")
+    assert hub.home() == cache
+
+
+def test_find(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
+    assert hub.find("pocket") == hub.POCKET
+    assert hub.find(tmp_path) == tmp_path
+    assert hub.find(str(tmp_path)) == tmp_path
+    (tmp_path / "gpt2").mkdir()
+    with pytest.raises(FileNotFoundError, match="run `hardway download gpt2`") as e:
+        hub.find("gpt2")
+    assert str(tmp_path / "gpt2") in str(e.value)
+    (tmp_path / "gpt2" / "model.safetensors").touch()
+    assert hub.find("gpt2") == tmp_path / "gpt2"
+
+
+@pytest.mark.parametrize("name", ["gpt2-large", "no/such/directory"])
+def test_find_nothing(name: str) -> None:
+    known = r"\(pocket, gpt2, distilgpt2, gpt2-medium\)"
+    with pytest.raises(FileNotFoundError, match=f"^'{name}' is neither .* {known}$"):
+        hub.find(name)
+
+
+def test_a_file_is_not_a_model(tmp_path: Path) -> None:
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    with pytest.raises(FileNotFoundError, match="is neither a directory nor a known"):
+        hub.find(file)
+
+
+@pytest.mark.parametrize("chosen", [None, "", "auto"])
+def test_book_model(
+    chosen: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
+    monkeypatch.delenv("HARDWAY_MODEL", raising=False)
+    if chosen is not None:
+        monkeypatch.setenv("HARDWAY_MODEL", chosen)
+    assert hub.book_model() == "pocket"
+    (tmp_path / "gpt2").mkdir()
+    assert hub.book_model() == "pocket"
+    (tmp_path / "gpt2" / "model.safetensors").touch()
+    assert hub.book_model() == "gpt2"
+    monkeypatch.setenv("HARDWAY_MODEL", "distilgpt2")
+    assert hub.book_model() == "distilgpt2"
+
+
+def test_download(
+    remote: HubServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = hub.download("gpt2")
+    assert directory == tmp_path / "home" / "gpt2" == hub.find("gpt2")
+    assert contents(directory) == FILES
+    assert remote.asked == list(FILES)
+    assert remote.encodings == {"identity"}
+    assert {path.stat().st_mode & 0o777 for path in directory.iterdir()} == {0o644}
+    assert capsys.readouterr() == ("", "")
+
+
+def test_only_what_is_missing_is_fetched(remote: HubServer) -> None:
+    directory = hub.download("gpt2")
+    remote.asked.clear()
+    assert hub.download("gpt2") == directory
+    assert remote.asked == []
+    (directory / "vocab.json").unlink()
+    (directory / "model.safetensors").write_bytes(b"half of it")
+    hub.download("gpt2")
+    assert remote.asked == ["vocab.json", "model.safetensors"]
+    assert contents(directory) == FILES
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_another_directory(kind: Any, remote: HubServer, tmp_path: Path) -> None:
+    chosen = tmp_path / "a" / "b"
+    assert hub.download("gpt2", kind(chosen)) == chosen
+    assert contents(chosen) == FILES
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "base"),
+    [
+        (None, "https://huggingface.co"),
+        ("", "https://huggingface.co"),
+        ("https://mirror.example/hub/", "https://mirror.example/hub"),
+    ],
+)
+def test_endpoint(
+    endpoint: str | None, base: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    if endpoint is not None:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    urls: list[str] = []
+    monkeypatch.setattr(hub, "_fetch", lambda _session, url, *_: urls.append(url))
+    hub.download("distilgpt2", tmp_path)
+    revision = "distilbert/distilgpt2/resolve/2290a62682d06624634c1f46a6ad5be0f47f38aa"
+    assert urls == [f"{base}/{revision}/{name}" for name in FILES]
+
+
+@pytest.mark.parametrize("name", ["pocket", "gpt2-large", "../gpt2", ""])
+def test_unknown_name(name: str, remote: HubServer, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^name must be one of gpt2, distilgpt2, gpt2-"
+    ):
+        hub.download(name)
+    assert remote.asked == []
+    assert not (tmp_path / "home").exists()
+
+
+FAILURES = [
+    (damaged, "its SHA-256 is [0-9a-f]{64}, not the pinned [0-9a-f]{64}"),
+    (longer, "2,304,001 bytes arrived instead of 2,304,000"),
+    (unmeasured, "1,152,000 bytes arrived instead of 2,304,000"),
+    (dropped, "1152000 bytes read, 1152000 more expected"),
+    (status(404), "404"),
+    (status(403), "403"),
+]
+
+
+@pytest.mark.parametrize("old", [{}, {"model.safetensors": b"an older file"}])
+@pytest.mark.parametrize(("answer", "message"), FAILURES)
+def test_failure(
+    answer: Answer,
+    message: str,
+    old: dict[str, bytes],
+    remote: HubServer,
+    tmp_path: Path,
+) -> None:
+    for name, body in old.items():
+        (tmp_path / name).write_bytes(body)
+    remote.plan["model.safetensors"] = [answer]
+    with pytest.raises(hub.DownloadError, match=message) as caught:
+        hub.download("gpt2", tmp_path)
+    assert remote.url + path_of("model.safetensors") in str(caught.value)
+    assert remote.asked.count("model.safetensors") == 1
+    small = {name: FILES[name] for name in ("config.json", "vocab.json", "merges.txt")}
+    assert contents(tmp_path) == small | old
+    hub.download("gpt2", tmp_path)
+    assert contents(tmp_path) == FILES
+
+
+def test_a_failure_is_an_os_error() -> None:
+    assert issubclass(hub.DownloadError, OSError)
+
+
+@pytest.mark.parametrize("code", [429, 500, 502, 503, 504])
+def test_a_busy_server_is_asked_again(
+    code: int, remote: HubServer, tmp_path: Path
+) -> None:
+    remote.plan["config.json"] = [status(code), status(code)]
+    assert contents(hub.download("gpt2", tmp_path)) == FILES
+    assert remote.asked.count("config.json") == 3
+
+
+def test_a_server_that_stays_busy(remote: HubServer, tmp_path: Path) -> None:
+    remote.plan["config.json"] = [status(503)] * 9
+    with pytest.raises(hub.DownloadError, match="too many 503 error responses"):
+        hub.download("gpt2", tmp_path)
+    assert remote.asked == ["config.json"] * 6
+    assert contents(tmp_path) == {}
+
+
+def test_no_server(remote: HubServer, tmp_path: Path) -> None:
+    remote.shutdown()
+    remote.server_close()
+    with pytest.raises(hub.DownloadError, match="check the connection and try again"):
+        hub.download("gpt2", tmp_path)
+    assert contents(tmp_path) == {}
+
+
+def test_an_interrupt(
+    remote: HubServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_bytes(b"old")
+    stream = hub._stream
+
+    def interrupted(*arguments: Any) -> None:
+        stream(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(hub, "_stream", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hub.download("gpt2", tmp_path)
+    assert contents(tmp_path) == {"config.json": b"old"}
