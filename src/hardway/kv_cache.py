@@ -28,12 +28,14 @@ class KVCache:
         max_len: n_ctx by default. Raises `ValueError` for a size out of range.
         """
         max_len = config.n_ctx if max_len is None else max_len
-        if not 1 <= max_len <= config.n_ctx:
+        if type(max_len) is not int or not 1 <= max_len <= config.n_ctx:
             raise ValueError(
-                f"max_len must be from 1 to n_ctx = {config.n_ctx}, not {max_len}"
+                f"max_len must be from 1 to n_ctx = {config.n_ctx}, not {max_len!r}"
             )
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        if type(batch_size) is not int or batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size!r}")
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype must be a floating-point type, not {dtype}")
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0
         shape = (config.n_layer, batch_size, config.n_head, max_len, config.d_head)
         self.keys = torch.zeros(shape, dtype=dtype)
@@ -53,9 +55,8 @@ class KVCache:
             )
         self.keys[layer, :, :, self.length : end] = k
         self.values[layer, :, :, self.length : end] = v
-        return self.keys[layer, :, :, :end].to(k.dtype), self.values[
-            layer, :, :, :end
-        ].to(v.dtype)
+        keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
+        return keys.to(k.dtype), values.to(v.dtype)
 
     def advance(self, n: int) -> None:
         """Count ``n`` more positions as filled: every layer has written. Chapter 8."""
