@@ -1,0 +1,431 @@
+"""The command line: the library's words, in a terminal and in a pipe."""
+
+import functools
+import io
+import os
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import hardway.__main__
+from hardway import GPT2, Tokenizer, generate, hub
+from hardway.cli import main
+from hub_server import FILES, HubServer, status
+
+Capture = pytest.CaptureFixture[str]
+LABELS = [
+    "Input token indices:",
+    "Input tokens:",
+    "Embeddings:",
+    "Q:",
+    "K:",
+    "V:",
+    "--- Decoding next token ---",
+    "[Decode] Embedding for last token:",
+    "[Decode] Q for last token:",
+    "[Decode] Attention scores:",
+    "[Decode] Attention weights:",
+    "[Decode] Attention output:",
+    "[Decode] Logits:",
+    "[Decode] Probabilities:",
+    "Predicted next token:",
+]
+HELLO = "hello how are you?"
+COMMANDS = ["demo", "download", "inspect", "tokenize", "generate"]
+
+
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let the command read this from its standard input."""
+
+    def feed(text: str, terminal: bool = False) -> None:
+        stream = io.StringIO(text)
+        stream.isatty = lambda: terminal  # type: ignore[method-assign]
+        monkeypatch.setattr(sys, "stdin", stream)
+
+    return feed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def loaded_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for kind in (Tokenizer, GPT2):
+            once = functools.cache(kind.from_pretrained)
+            patch.setattr(kind, "from_pretrained", once)
+        yield
+
+
+def ran(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def labels(output: str) -> list[str]:
+    """Everything in front of a colon, and the line between the two phases."""
+    return re.findall(r"^[A-Z\[][^:\d]*:|^---.*---$", output, re.MULTILINE)
+
+
+def test_demo(capsys: Capture) -> None:
+    main(["demo", HELLO])
+    out, err = capsys.readouterr()
+    assert labels(out) == LABELS
+    lines = out.splitlines()
+    assert lines[0] == "Input token indices: [31373, 703, 389, 345, 30]"
+    assert lines[1] == "Input tokens: ['hello', ' how', ' are', ' you', '?']"
+    assert [len(re.findall(r"-?\d+\.\d{3}", line)) for line in lines[3:8]] == [8] * 5
+    assert re.fullmatch(r"Predicted next token: '.*' \(token \d{1,5}\)", lines[-1])
+    assert err == ""
+
+
+def test_demo_seed(capsys: Capture) -> None:
+    outputs = []
+    for seed in ("0", "0", "1"):
+        main(["demo", HELLO, "--seed", seed])
+        outputs.append(capsys.readouterr().out)
+    main(["demo", HELLO])
+    assert outputs[0] == outputs[1] == capsys.readouterr().out != outputs[2]
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_demo_asks(terminal: bool, stdin: Any, capsys: Capture) -> None:
+    main(["demo", HELLO])
+    expected = capsys.readouterr().out
+    stdin(f"{HELLO}\n", terminal)
+    main(["demo"])
+    enter = "" if terminal else "\n"
+    asked = f"Any English sentence: {enter}{expected}"
+    assert capsys.readouterr() == (asked, "")
+
+
+def test_dash_is_standard_input(stdin: Any, capsys: Capture) -> None:
+    commands: list[list[str]] = [
+        ["demo"],
+        ["tokenize"],
+        ["generate", "--max-new-tokens", "3"],
+    ]
+    for command in commands:
+        main([*command, HELLO])
+        expected = capsys.readouterr()
+        stdin(HELLO)
+        main([*command, "-"])
+        assert capsys.readouterr() == expected
+
+
+def test_download(remote: HubServer, tmp_path: Path, capsys: Capture) -> None:
+    main(["download", "gpt2"])
+    assert capsys.readouterr() == (f"{tmp_path / 'home' / 'gpt2'}\n", "")
+    main(["download", "gpt2", "--directory", str(tmp_path / "x")])
+    assert capsys.readouterr() == (f"{tmp_path / 'x'}\n", "")
+    assert {path.name for path in (tmp_path / "x").iterdir()} == set(FILES)
+
+
+def test_inspect(capsys: Capture) -> None:
+    main(["inspect", "pocket"])
+    out, err = capsys.readouterr()
+    heading, *rows, total = out.splitlines()
+    assert heading.split() == ["name", "dtype", "shape", "bytes", "parameters"]
+    assert len(rows) == 76
+    assert total == "76 tensors, 7,688,320 parameters, 15,376,640 bytes"
+    wte = "wte.weight F16 50257 × 128 12,865,792 6,432,896"
+    assert wte in [" ".join(row.split()).removeprefix("transformer.") for row in rows]
+    assert err == ""
+    main(["inspect", str(hub.POCKET)])
+    assert capsys.readouterr().out == out
+    main(["inspect", str(hub.POCKET / "model.safetensors")])
+    assert capsys.readouterr().out == out
+
+
+STRANGE = b"""{"a\\u001b[2J\\n:smile:[red]":{"dtype":"I8","shape":[],\
+"data_offsets":[0,1]},"%s":{"dtype":"F8_E4M3","shape":[0,3],"data_offsets":[1,1]}}"""
+
+
+def test_inspect_a_stranger_s_file(tmp_path: Path, capsys: Capture) -> None:
+    header = STRANGE % (b"n" * 99)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + b"x")
+    main(["inspect", str(path)])
+    rows = capsys.readouterr().out.splitlines()
+    assert rows[1].split() == ["a\\x1b[2J\\n:smile:[red]", "I8", "scalar", "1", "1"]
+    assert rows[2].split() == ["n" * 99, "F8_E4M3", "0", "×", "3", "0", "0"]
+    assert rows[3] == "2 tensors, 1 parameters, 1 bytes"
+
+
+def test_inspect_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    main(["inspect", "pocket"])
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+    assert max(map(len, plain.splitlines()[:-1])) <= 40
+
+
+def test_tokenize(capsys: Capture) -> None:
+    main(["tokenize", "Hello tokenization\n👋"])
+    assert capsys.readouterr() == (
+        " 15496  Hello\n"
+        " 11241  ␣token\n"
+        "  1634  ization\n"
+        "   198  \\n\n"
+        " 41840  \\xf0\\x9f\\x91\n"
+        "   233  \\x8b\n",
+        "",
+    )
+    main(["tokenize", ""])
+    assert capsys.readouterr() == ("", "")
+
+
+ONCE = "Once upon a time"
+
+
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [
+        ([], {}),
+        (["--no-cache"], {"use_cache": False}),
+        (
+            ["--temperature", "0.9", "--top-k", "40", "--seed", "7"],
+            {"temperature": 0.9, "top_k": 40, "seed": 7},
+        ),
+        (
+            ["--temperature", "1.5", "--top-p", "0.8", "--seed", "8", "--no-cache"],
+            {"temperature": 1.5, "top_p": 0.8, "seed": 8},
+        ),
+    ],
+)
+def test_generate(
+    options: list[str],
+    arguments: dict[str, Any],
+    pocket: GPT2,
+    tokenizer: Tokenizer,
+    capsys: Capture,
+) -> None:
+    main(["generate", ONCE, "--max-new-tokens", "12", *options])
+    stop = (tokenizer.eot_id,)
+    ids = generate(pocket, tokenizer.encode(ONCE), 12, stop_ids=stop, **arguments)
+    assert capsys.readouterr() == (f"{tokenizer.decode(ids)}\n", "")
+
+
+def test_generate_with_a_directory(capsys: Capture) -> None:
+    outputs = []
+    for model in ("pocket", str(hub.POCKET)):
+        main(["generate", ONCE, "--max-new-tokens", "5", "--model", model])
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1]
+
+
+def test_generate_stops_at_the_end_of_text(
+    monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer, capsys: Capture
+) -> None:
+    ids = [*tokenizer.encode(" the end"), tokenizer.eot_id, 0]
+    monkeypatch.setattr("hardway.generation._cached_steps", lambda *_: iter(ids))
+    main(["generate", ONCE])
+    assert capsys.readouterr().out == " the end\n"
+
+
+@pytest.mark.parametrize(
+    ("count", "pattern"),
+    [
+        ("0", r"no tokens\n"),
+        ("1", r"1 tokens; the first after \d+\.\d{3} s\n"),
+        ("4", r"4 tokens; the first after \d+\.\d{3} s, then \d+\.\d tokens/s\n"),
+    ],
+)
+def test_generate_stats(count: str, pattern: str, capsys: Capture) -> None:
+    main(["generate", ONCE, "--max-new-tokens", count])
+    expected = capsys.readouterr().out
+    main(["generate", ONCE, "--max-new-tokens", count, "--stats"])
+    out, err = capsys.readouterr()
+    assert out == expected
+    assert re.fullmatch(pattern, err)
+
+
+def test_generate_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    main(["generate", ONCE, "--max-new-tokens", "2"])
+    out, _ = capsys.readouterr()
+    assert out.startswith(f"\x1b[2m{ONCE}\x1b[0m")
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_help(arguments: list[str], capsys: Capture) -> None:
+    main(arguments)
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: hardway [OPTIONS] [COMMAND] [ARGS]...\n")
+    assert re.findall(r"^  ([a-z]+)  ", out, re.MULTILINE) == sorted(COMMANDS)
+    assert err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str, capsys: Capture) -> None:
+    main([command, "--help"])
+    out, _ = capsys.readouterr()
+    assert out.startswith(f"Usage: hardway {command} ")
+    assert re.search(r"\(chapters? \d", " ".join(out.split()))
+
+
+def test_version(capsys: Capture) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out == f"hardway, version {hardway.__version__}\n"
+
+
+MISTAKES = [
+    (["wrong"], "No such command 'wrong'. See `hardway --help`."),
+    (["--wrong"], "No such option '--wrong'"),
+    (["tokenize"], "Missing argument 'TEXT'. See `hardway tokenize --help`."),
+    (["demo", "hi", "--seed", "x"], "Invalid value for '--seed'"),
+    (["demo", "hi", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the ra"),
+    (["demo", ""], "text must hold at least one character"),
+    (["demo", "a", "b"], "Got unexpected extra argument (b)"),
+    (["download", "gpt3"], "name must be one of gpt2, distilgpt2, gpt2-medium, not"),
+    (["inspect", "gpt2"], "run `hardway download gpt2`"),
+    (["inspect", "no/such"], "'no/such' is neither a directory nor a known model"),
+    (["inspect", "."], "No such file or directory: 'model.safetensors'"),
+    (["inspect", "vocab.json"], "vocab.json: it claims a header of"),
+    (["inspect", "x" * 5000], "File name too long"),
+    (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),
+    (["tokenize", "\udcff"], "text must not hold a lone surrogate"),
+    (["generate", ""], "prompt_ids must hold at least one id"),
+    (["generate", "hi", "--top-p", "0"], "top_p must be None or above 0 and at most 1"),
+    (["generate", "hi", "--top-k", "0"], "top_k must be None or a whole number from 1"),
+    (["generate", "hi", "--temperature", "nan"], "temperature must be a finite number"),
+    (["generate", "hi", "--seed", "-1"], "seed must be None or a whole number from 0"),
+    (["generate", "hi", "--max-new-tokens", "-1"], "max_new_tokens must be a whole"),
+    (
+        ["generate", "hi", "--max-new-tokens", "512"],
+        "the model's n_ctx = 512 positions",
+    ),
+    (["generate", "hi", "--top-k", "many"], "Invalid value for '--top-k'"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES)
+def test_a_mistake(
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vocab.json").write_text('{"a": 0}', encoding="utf-8")
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "")
+    assert re.fullmatch(r"hardway: [^\n]+\n", err)
+    assert message in err
+
+
+def test_a_failed_download(remote: HubServer, capsys: Capture) -> None:
+    remote.plan["config.json"] = [status(404)]
+    with pytest.raises(SystemExit) as caught:
+        main(["download", "gpt2"])
+    assert caught.value.code == 2
+    assert re.fullmatch(r"hardway: http://[^\n]* 404 [^\n]*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, EOFError])
+def test_an_interrupt(
+    interrupt: type[BaseException], monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    def stopped(*_: object) -> None:
+        raise interrupt
+
+    monkeypatch.setattr(hub, "download", stopped)
+    with pytest.raises(SystemExit) as caught:
+        main(["download", "gpt2"])
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.strip()) == (130, "", "")
+
+
+def test_a_question_without_an_answer(stdin: Any, capsys: Capture) -> None:
+    stdin("")
+    with pytest.raises(SystemExit) as caught:
+        main(["demo"])
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, err.strip()) == (130, "Any English sentence: ", "")
+
+
+def test_a_reader_that_left(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as caught:
+            main(["demo", "hi"])
+    assert caught.value.code == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [(["demo", "hi"], 0), (["inspect", "pocket"], 0), (["inspect", "pocket"], 1)],
+)
+def test_a_closed_pipe(command: list[str], lines: int) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "hardway", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    with process:
+        assert process.stdout
+        assert process.stderr
+        for _ in range(lines):
+            assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode in (0, 1)
+
+
+def test_python_m_hardway(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+    assert hardway.__main__.main is main
+    monkeypatch.setattr(sys, "argv", ["python -m hardway", "tokenize", "Hello"])
+    monkeypatch.delitem(sys.modules, "hardway.__main__")
+    runpy.run_module("hardway", run_name="__main__")
+    assert capsys.readouterr() == (" 15496  Hello\n", "")
+
+
+def test_both_programs() -> None:
+    installed = Path(sys.executable).with_name("hardway")
+    expected = (0, " 15496  Hello\n", "")
+    for program in (["-m", "hardway"], [str(installed)]):
+        done = ran(*program, "tokenize", "Hello")
+        assert (done.returncode, done.stdout, done.stderr) == expected
+        done = ran(*program, "tokenize", "Hello", "--model", "gpt5")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert re.fullmatch(r"hardway: 'gpt5' is neither [^\n]*\n", done.stderr)
+
+
+HEAVY = "{'torch', 'numpy', 'matplotlib', 'requests', 'regex', 'rich'}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import hardway",
+        "from hardway.cli import main; main(['--help'])",
+        "from hardway.cli import main; main(['generate', '--help'])",
+    ],
+)
+def test_what_is_light_imports_nothing_heavy(code: str) -> None:
+    done = ran(
+        "-c", f"{code}; import sys; print('loaded:', {HEAVY} & {{*sys.modules}})"
+    )
+    assert done.stdout.splitlines()[-1] == "loaded: set()"
+    assert (done.returncode, done.stderr) == (0, "")
