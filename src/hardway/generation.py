@@ -23,7 +23,10 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     logits: [..., n_vocab] → [..., n_vocab]; temperature above 0. The largest logit is
     subtracted first, so that a tiny temperature cannot overflow. Chapter 7.
     """
-    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
+    tiny = torch.finfo(
+        logits.dtype
+    ).tiny  # anything less may count as 0, and 0/0 is NaN
+    return (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, tiny)
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -43,6 +46,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     the line is kept. The other logits [..., n_vocab] become minus infinity. Chapter 7;
     Holtzman et al. 2020.
     """
+    if p == 1:
+        return logits  # a sum that is rounded up to 1 must not cut the tail off
     ordered, order = logits.sort(descending=True, stable=True)
     shares = softmax(ordered)
     above = shares.cumsum(dim=-1) - shares  # what the tokens before this one hold
@@ -112,7 +117,7 @@ class Sampler:
             _is_whole(self.seed) and 0 <= self.seed < 2**63
         ):
             raise ValueError(
-                f"seed must be None or a whole number from 0 on, not {self.seed!r}"
+                f"seed must be None or from 0 to 2^63 - 1, not {self.seed!r}"
             )
 
     def generator(self) -> torch.Generator:
@@ -125,9 +130,7 @@ class Sampler:
         return generator
 
     def choose(self, logits: Tensor, generator: torch.Generator) -> int:
-        """Choose a token by the logits [n_vocab]; of equal ones, greedy takes the
-        first.
-        """
+        """Choose a token by the logits [n_vocab]; greedy takes the first of equals."""
         if self.temperature == 0:
             return int(logits.argmax())
         probabilities = next_token_probabilities(
@@ -152,7 +155,7 @@ def generate(
 ) -> list[int]:
     """Continue a prompt: return up to ``max_new_tokens`` new ids.
 
-    The first of ``stop_ids`` ends them and is left out.     Temperature 0 is greedy.
+    The first of ``stop_ids`` ends them and is left out. Temperature 0 is greedy.
     Otherwise the order is temperature, top-k, top-p, softmax, draw. Raises
     `ValueError`, before any work, for an argument out of range. Chapter 7.
     """
@@ -185,6 +188,7 @@ def stream(
     """Do what `generate` does, one id at a time, checking at the call. Chapter 7."""
     sampler = Sampler(temperature, top_k, top_p, seed)
     check_lengths(model, prompt_ids, max_new_tokens)
+    check_ids("stop_ids", stop_ids, model.config.n_vocab)
     steps = _cached_steps if use_cache else _uncached_steps
     return _until(
         steps(model, list(prompt_ids), max_new_tokens, sampler), set(stop_ids)
@@ -241,8 +245,8 @@ def stream_text(
 ) -> Iterator[str]:
     """Do what `stream` does in text: pieces of whole characters, never half of one.
 
-    Chapter 7.     A character can be spread over several tokens; its bytes wait until
-    it is complete.
+    A character can be spread over several tokens; its bytes wait until it is complete.
+    Chapter 7.
     """
     ids = stream(
         model,
@@ -281,12 +285,13 @@ def generate_batch(
 ) -> list[list[int]]:
     """Continue prompts of any lengths at once, each as `generate` would alone.
 
-    Chapter 7.     Short prompts are padded at the left, so that every sequence ends,
-    and grows, at the same place.
+    Short prompts are padded at the left, so that every sequence ends, and grows, at the
+    same place. Chapter 7.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
     for prompt in prompts:
         check_lengths(model, prompt, max_new_tokens)
+    check_ids("stop_ids", stop_ids, model.config.n_vocab)
     if not prompts or max_new_tokens == 0:
         return [[] for _ in prompts]
     longest = max(map(len, prompts))
@@ -328,17 +333,21 @@ def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -
         raise ValueError(
             "prompt_ids must hold at least one id; the end-of-text id will do"
         )
-    for id in prompt_ids:
-        if not _is_whole(id) or not 0 <= id < config.n_vocab:
-            raise ValueError(
-                f"prompt_ids must be whole numbers from 0 to {config.n_vocab - 1}, "
-                f"not {id!r}"
-            )
+    check_ids("prompt_ids", prompt_ids, config.n_vocab)
     if len(prompt_ids) + max_new_tokens > config.n_ctx:
         raise ValueError(
             f"a prompt of {len(prompt_ids)} ids and max_new_tokens = {max_new_tokens} "
             f"are more than the model's n_ctx = {config.n_ctx} positions"
         )
+
+
+def check_ids(name: str, ids: Iterable[int], n_vocab: int) -> None:
+    """Raise `ValueError` for an id that the vocabulary does not hold."""
+    for id in ids:
+        if not _is_whole(id) or not 0 <= id < n_vocab:
+            raise ValueError(
+                f"{name} must be whole numbers from 0 to {n_vocab - 1}, not {id!r}"
+            )
 
 
 def check_finite(logits: Tensor, step: int) -> None:
