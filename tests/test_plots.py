@@ -1,21 +1,286 @@
-"""Figures show what they are given."""
+"""The figures: what they say, and that any token can stand in them."""
 
+import io
+import sys
+from collections.abc import Callable, Iterator
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import pytest
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from hardway import plots
 
+TWO = torch.tensor([[0.25, -1.5], [0.0, 2.0]])
+SHARES = TWO.clamp(0, 1)
 
-def test_boxes_are_as_wide_as_their_sizes_and_nameless_ones_are_gaps() -> None:
-    figure = plots.boxes(
-        {"file": [("length", 8), ("data", 20)], "data": [("", 8), ("a", 20)]},
-        x_title="byte",
-    )
-    (axes,) = figure.axes
-    drawn = [(box.get_x(), box.get_width(), box.get_y()) for box in axes.patches]
-    assert drawn == [
-        pytest.approx(box) for box in [(0, 8, -0.4), (8, 20, -0.4), (8, 20, 0.6)]
+
+@pytest.fixture(autouse=True)
+def no_window() -> Iterator[None]:
+    """Draw in memory, and look afterwards that no figure was left open."""
+    mpl.use("agg")
+    style = dict(mpl.rcParams)
+    yield
+    assert plt.get_fignums() == []
+    assert dict(mpl.rcParams) == style
+
+
+def drawn(figure: Figure) -> Figure:
+    figure.savefig(io.BytesIO(), dpi=30)
+    return figure
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def ticks(axes: Axes, which: str) -> list[str]:
+    axis = {"x": axes.xaxis, "y": axes.yaxis}[which]
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def titles(axes: Axes) -> tuple[str, str, str]:
+    return axes.get_title(), axes.get_xlabel(), axes.get_ylabel()
+
+
+def legend(axes: Axes) -> list[str] | None:
+    shown = axes.get_legend()
+    return shown and [text.get_text() for text in shown.get_texts()]
+
+
+def test_heatmap() -> None:
+    figure = plots.heatmap(
+        TWO, ["r0", "r1"], ["c0", "c1"],
+        row_title="rows", column_title="columns", value_title="values", digits=1,
+    )  # fmt: skip
+    axes, bar = drawn(figure).axes
+    assert axes.images[0].get_array().tolist() == TWO.tolist()
+    assert texts(axes) == ["0.2", "-1.5", "0.0", "2.0"]
+    assert (ticks(axes, "y"), ticks(axes, "x")) == (["r0", "r1"], ["c0", "c1"])
+    assert titles(axes) == ("", "columns", "rows")
+    assert bar.get_ylabel() == "values"
+    assert axes.images[0].get_cmap().name == "cividis"
+    assert axes.images[0].get_clim() == (-1.5, 2.0)
+
+
+def test_heatmap_diverging() -> None:
+    (image,) = drawn(plots.heatmap(TWO, diverging=True)).axes[0].images
+    assert image.get_cmap().name == "PuOr"
+    assert image.get_clim() == (-2.0, 2.0)
+
+
+@pytest.mark.parametrize("diverging", [True, False])
+def test_heatmap_numbers_can_be_read(diverging: bool) -> None:
+    """White on dark and black on light: at least 4.5 to 1, as the web asks for."""
+    matrix = torch.linspace(-1, 1, 41)[:, None]
+    axes = drawn(plots.heatmap(matrix, diverging=diverging)).axes[0]
+    (image,) = axes.images
+    for text, value in zip(axes.texts, matrix.flatten().tolist(), strict=True):
+        red, green, blue, _ = image.cmap(image.norm(value))
+        channels = [
+            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+            for c in (red, green, blue)
+        ]
+        light = sum(
+            w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True)
+        )
+        ratio = 1.05 / (light + 0.05) if text.get_color() == "white" else light * 20 + 1
+        assert ratio >= 4.5, value
+
+
+@pytest.mark.parametrize("diverging", [True, False])
+def test_heatmap_of_what_is_not_finite(diverging: bool) -> None:
+    """A causal mask's minus infinity is a cell without colour, its label black."""
+    scores = torch.tensor([[0.5, -torch.inf], [torch.nan, -1.0]])
+    axes = drawn(plots.heatmap(scores, diverging=diverging)).axes[0]
+    assert texts(axes) == ["0.50", "-inf", "nan", "-1.00"]
+    assert [text.get_color() for text in axes.texts[1:3]] == ["black", "black"]
+    lowest, highest = axes.images[0].get_clim()
+    assert (lowest, highest) == (-1.0, 1.0 if diverging else 0.5)
+
+
+@pytest.mark.parametrize("diverging", [True, False])
+def test_heatmap_of_zeros(diverging: bool) -> None:
+    assert texts(drawn(plots.heatmap(torch.zeros(1, 2), diverging=diverging)).axes[0])
+
+
+def test_a_large_heatmap_has_no_numbers() -> None:
+    assert plots.ANNOTATE_UP_TO == 120
+    assert len(texts(drawn(plots.heatmap(torch.rand(12, 10))).axes[0])) == 120
+    assert texts(drawn(plots.heatmap(torch.rand(11, 11))).axes[0]) == []
+    assert drawn(plots.heatmap(torch.rand(900, 2))).get_figheight() == 9.0
+
+
+def test_heatmaps() -> None:
+    matrices = {f"head {i}": TWO * i for i in range(5)}
+    figure = plots.heatmaps(
+        matrices, ["r0", "r1"], ["c0", "c1"],
+        per_line=3, row_title="rows", column_title="columns",
+    )  # fmt: skip
+    *grid, _ = drawn(figure).axes
+    found = [titles(axes) for axes in grid]
+    assert found == [
+        ("head 0", "", "rows"),
+        ("head 1", "", ""),
+        ("head 2", "columns", ""),
+        ("head 3", "columns", "rows"),
+        ("head 4", "columns", ""),
+        ("", "", ""),
     ]
-    assert [text.get_text() for text in axes.texts] == ["length", "data", "a"]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["file", "data"]
+    assert [axes.axison for axes in grid] == [True] * 5 + [False]
+    for axes, matrix in zip(grid, matrices.values(), strict=False):
+        assert axes.images[0].get_array().tolist() == matrix.tolist()
+        assert axes.images[0].get_clim() == (0.0, 8.0)
+
+
+@pytest.mark.parametrize(("count", "per_line"), [(1, 1), (1, 4), (2, 1), (4, 2)])
+def test_heatmaps_in_any_number(count: int, per_line: int) -> None:
+    matrices = {str(i): TWO for i in range(count)}
+    figure = drawn(plots.heatmaps(matrices, per_line=per_line, diverging=True))
+    images = [image for axes in figure.axes[:count] for image in axes.images]
+    assert [image.get_clim() for image in images] == [(-2.0, 2.0)] * count
+    assert {image.get_cmap().name for image in images} == {"PuOr"}
+
+
+def test_bars() -> None:
+    numbers = torch.tensor([1234.5, -0.25])
+    figure = plots.bars(["a", "b"], numbers, value_title="share", digits=2)
+    (axes,) = drawn(figure).axes
+    assert [bar.get_width() for bar in axes.patches] == [1234.5, -0.25]
+    assert texts(axes) == ["1,234.50", "-0.25"]
+    assert ticks(axes, "y") == ["a", "b"]
     assert axes.yaxis_inverted()
-    assert axes.get_xlabel() == "byte"
+    assert titles(axes) == ("", "share", "")
+
+
+def test_lines() -> None:
+    few, many = [1, 10, 100], list(range(41))
+    series = {"few": (few, torch.tensor([2.0, 1e6, 3.0])), "many": (many, many)}
+    figure = plots.lines(series, x_title="tokens", y_title="ms", from_zero=True)
+    (axes,) = drawn(figure).axes
+    first, second = axes.lines
+    assert (list(first.get_xdata()), list(first.get_ydata())) == (few, [2.0, 1e6, 3.0])
+    assert (first.get_linestyle(), first.get_marker()) == ("-", "o")
+    assert (second.get_linestyle(), second.get_marker()) == ("--", "None")
+    assert first.get_color() != second.get_color()
+    assert legend(axes) == ["few", "many"]
+    assert titles(axes) == ("", "tokens", "ms")
+    assert axes.get_ylim()[0] == 0
+    assert "1,000,000" in ticks(axes, "y")
+
+
+@pytest.mark.parametrize("highest", [3.0, 9.0, 2e5])
+def test_lines_on_a_logarithmic_axis(highest: float) -> None:
+    figure = plots.lines({"one": ([1, 2], [2.0, highest])}, log_y=True)
+    (axes,) = drawn(figure).axes
+    assert axes.get_yscale() == "log"
+    assert legend(axes) is None
+    labels = [text.get_text() for text in axes.get_yticklabels(which="both")]
+    assert "2" in labels or "10" in labels
+    assert not [label for label in labels if set(label) & set("$\\{")]
+
+
+def test_strip() -> None:
+    parts = {"large": 900.0, "small": 50.0, "tiny": 50.0}
+    (axes,) = drawn(plots.strip(parts, unit="MB")).axes
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [
+        (0.0, 900.0),
+        (900.0, 50.0),
+        (950.0, 50.0),
+    ]
+    assert legend(axes) == [
+        "large: 900 MB (90.0%)",
+        "small: 50 MB (5.0%)",
+        "tiny: 50 MB (5.0%)",
+    ]
+    assert texts(axes) == ["large"]
+    assert legend(drawn(plots.strip({"a": 1000.0})).axes[0]) == ["a: 1,000 (100.0%)"]
+
+
+def test_parts_of_a_strip_differ() -> None:
+    (axes,) = drawn(plots.strip(dict.fromkeys("abcdefghijklmnop", 1.0))).axes
+    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
+    assert len(looks) == 16
+
+
+def test_grid_of_words() -> None:
+    figure = plots.grid_of_words(
+        [["a", "b"], ["c", "d"]], SHARES, ["r0", "r1"], ["c0", "c1"],
+        row_title="layer", column_title="token", value_title="probability",
+    )  # fmt: skip
+    axes, bar = drawn(figure).axes
+    assert texts(axes) == ["a", "b", "c", "d"]
+    assert [text.get_color() for text in axes.texts] == ["white"] * 3 + ["black"]
+    assert (ticks(axes, "y"), ticks(axes, "x")) == (["r0", "r1"], ["c0", "c1"])
+    assert titles(axes) == ("", "token", "layer")
+    assert bar.get_ylabel() == "probability"
+    assert axes.images[0].get_clim() == (0.0, 1.0)
+
+
+def test_boxes() -> None:
+    rows = {"file": [("header", 8.0), ("", 2.0), ("data", 6.0)], "next": [("x", 1.0)]}
+    (axes,) = drawn(plots.boxes(rows, x_title="bytes")).axes
+    boxes = [(bar.get_x(), bar.get_width()) for bar in axes.patches]
+    assert boxes == [(0.0, 8.0), (10.0, 6.0), (0.0, 1.0)]
+    assert texts(axes) == ["header", "data", "x"]
+    assert ticks(axes, "y") == ["file", "next"]
+    assert axes.yaxis_inverted()
+    assert titles(axes) == ("", "bytes", "")
+
+
+ODD = {
+    "$x$": "$x$",
+    "$\\frac{": "$\\frac{",
+    "": "",
+    " ": " ",
+    "<b>&amp;": "<b>&amp;",
+    "a\nb": "a\nb",
+    "\t\x00\x1b\r": "\\t\\x00\\x1b\\r",
+    "\u202e\ud83d": "\\u202e\\ud83d",
+    "日本": "\\u65e5\\u672c",
+    "😀🫠": "😀\\U0001fae0",
+}
+TITLE = "".join(ODD)
+SQUARE = torch.rand(len(ODD), len(ODD))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda odd: plots.heatmap(SQUARE, odd, odd, value_title=TITLE),
+        lambda odd: plots.heatmaps(dict.fromkeys(odd, SQUARE), odd, odd),
+        lambda odd: plots.bars(odd, SQUARE[0], value_title=TITLE),
+        lambda odd: plots.lines(dict.fromkeys(odd, ([1], [2])), y_title=TITLE),
+        lambda odd: plots.strip(dict.fromkeys(odd, 1.0), unit="$y$"),
+        lambda odd: plots.grid_of_words([odd] * len(odd), SQUARE, odd, odd),
+        lambda odd: plots.boxes({o: [(o, 1.0)] for o in odd}, x_title=TITLE),
+    ],
+)
+def test_any_token_can_be_drawn(draw: Callable[[list[str]], Figure]) -> None:
+    shown = [text.get_text() for text in drawn(draw(list(ODD))).findobj(Text)]
+    for odd, expected in ODD.items():
+        assert any(text.startswith(expected) for text in shown)
+        assert odd == expected or not any(odd in text for text in shown)
+
+
+def test_a_failure_leaves_no_figure_open() -> None:
+    with pytest.raises(ValueError, match="shape"):
+        plots.lines({"a": ([1, 2], [1])})
+
+
+def test_glue_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded: list[tuple[object, ...]] = []
+    monkeypatch.setattr("myst_nb.ext.glue.glue", lambda *call: recorded.append(call))
+    plots.glue("n_tokens", 5)
+    assert recorded == [("n_tokens", 5, False)]
+
+
+def test_glue_outside_the_book(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "myst_nb", None)
+    plots.glue("n_tokens", 5)
+    assert capsys.readouterr() == ("", "")

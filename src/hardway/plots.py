@@ -87,14 +87,11 @@ def heatmap(
         _name_cells(axes, rows, columns)
         axes.set(xlabel=column_title, ylabel=row_title)
         if matrix.numel() <= ANNOTATE_UP_TO:
-            middle = 0.5 * (image.norm.vmin + image.norm.vmax)
             for r, row in enumerate(matrix.tolist()):
                 for c, value in enumerate(row):
-                    dark = abs(value) > 0.55 * limit if diverging else value < middle
-                    dark = dark and math.isfinite(value)  # what is not has no colour
                     axes.text(
                         c, r, f"{value:.{digits}f}", ha="center", va="center", size=8,
-                        color="white" if dark else "black",
+                        color=_ink(image, value),
                     )  # fmt: skip
         figure.colorbar(image, ax=axes, label=value_title, fraction=0.035, pad=0.02)
     return figure
@@ -174,7 +171,7 @@ def lines(
             axes.yaxis.set_minor_formatter(ticker.LogFormatter())
         if from_zero:
             axes.set_ylim(bottom=0)
-        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.6g}"))
+        axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.10g}"))
         if len(series) > 1:
             axes.legend()
     return figure
@@ -186,7 +183,8 @@ def strip(parts: Mapping[str, float], *, unit: str = "") -> Figure:
     with _canvas(height=1.2 + 0.24 * len(parts)) as (figure, axes):
         left = 0.0
         for i, (name, size) in enumerate(parts.items()):
-            label = f"{name}: {size:,.0f} {unit} ({size / total:.1%})"
+            amount = f"{size:,.0f} {unit}".rstrip()
+            label = f"{name}: {amount} ({size / total:.1%})"
             axes.barh(
                 0, size, left=left, color=COLOURS[i % 4], edgecolor="white",
                 hatch=("", "//", "..", "xx")[i // 4 % 4], label=label,
@@ -223,10 +221,9 @@ def grid_of_words(
         image = _cells(axes, shades, 0.0, 1.0)
         for r, line in enumerate(words):
             for c, word in enumerate(line):
-                dark = float(shades[r, c]) < 0.5
                 axes.text(
                     c, r, word, ha="center", va="center", size=7, clip_on=True,
-                    color="white" if dark else "black",
+                    color=_ink(image, float(shades[r, c])),
                 )  # fmt: skip
         _name_cells(axes, rows, columns)
         axes.set(xlabel=column_title, ylabel=row_title)
@@ -255,7 +252,7 @@ def boxes(
                         middle, y, name, ha="center", va="center", size=8, clip_on=True
                     )
                 left += size
-        axes.set_yticks(range(len(rows)), rows)
+        _name_cells(axes, list(rows), None, size=10)
         axes.tick_params(left=False)
         axes.spines["left"].set_visible(False)
         axes.invert_yaxis()
@@ -267,18 +264,13 @@ def boxes(
 @contextmanager
 def _canvas(
     n_rows: int = 1, n_columns: int = 1, *, height: float
-) -> Iterator[tuple[Figure, Any]]:
+) -> Iterator[tuple[Figure, Axes]]:
     """Open a figure in the book's style; closed, a notebook shows it only once."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(
-            n_rows,
-            n_columns,
-            figsize=(WIDTH, height),
-            layout="constrained",
-            squeeze=n_rows * n_columns == 1,
-        )
+        size = (WIDTH, height)
+        figure, _ = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained")
         try:
-            yield figure, axes
+            yield figure, figure.axes[0]
             for text in figure.findobj(Text):
                 text.set_text(_drawable(text.get_text()))
         finally:
@@ -299,6 +291,13 @@ def _cells(
     )
 
 
+def _ink(image: Any, value: float) -> str:
+    """Choose white or black for a text, whichever stands out more from its cell."""
+    red, green, blue, _ = image.cmap(image.norm(value))
+    luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
+    return "white" if luminance < 0.18 and math.isfinite(value) else "black"
+
+
 def _name_cells(
     axes: Axes, rows: Sequence[str] | None, columns: Sequence[str] | None, size: int = 8
 ) -> None:
@@ -310,17 +309,17 @@ def _name_cells(
 
 
 def _drawable(text: str) -> str:
-    """Escape the characters that the font has no shape for; matplotlib would warn."""
-    known = _font_characters()
+    """Escape what would not be seen, or what the font lacks; matplotlib would warn."""
+    known = _visible()
     return "".join(
-        c if ord(c) in known else c.encode("unicode_escape").decode() for c in text
+        c if c in known else c.encode("unicode_escape").decode() for c in text
     )
 
 
 @cache
-def _font_characters() -> frozenset[int]:
-    font = get_font(findfont(FontProperties()))
-    return frozenset([*font.get_charmap(), ord("\n")])
+def _visible() -> frozenset[str]:
+    characters = map(chr, get_font(findfont(FontProperties())).get_charmap())
+    return frozenset(filter(str.isprintable, characters)) | {"\n"}
 
 
 def _list(values: Numbers) -> list[float]:
