@@ -24,10 +24,10 @@ if TYPE_CHECKING:
         kv_cache,
         miniature,
         model,
-        plots,
         safetensors,
         tokenizer,
     )
+    from hardway import plots as plots
     from hardway.generation import generate, generate_batch, stream, stream_text
     from hardway.kv_cache import KVCache
     from hardway.model import GPT2, Config
@@ -50,7 +50,6 @@ __all__ = [
     "kv_cache",
     "miniature",
     "model",
-    "plots",
     "safetensors",
     "stream",
     "stream_text",
@@ -73,7 +72,7 @@ def __getattr__(name: str) -> Any:
     """Import a module, or what defines a name, when it is first asked for."""
     if name in _DEFINED_IN:
         return getattr(import_module(f"hardway.{_DEFINED_IN[name]}"), name)
-    if name in __all__:
+    if name in __all__ or name == "plots":  # which needs matplotlib, so `*` omits it
         return import_module(f"hardway.{name}")
     raise AttributeError(f"module 'hardway' has no attribute {name!r}")
 

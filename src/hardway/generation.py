@@ -323,7 +323,7 @@ def generate_batch(
 
 
 def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -> None:
-    """Raise `ValueError` unless prompt and new tokens are valid and fit the model."""
+    """Raise `ValueError` unless prompt and new tokens fit the model. Chapter 7."""
     config = model.config
     if not _is_whole(max_new_tokens) or max_new_tokens < 0:
         raise ValueError(
@@ -342,7 +342,7 @@ def check_lengths(model: GPT2, prompt_ids: Sequence[int], max_new_tokens: int) -
 
 
 def check_ids(name: str, ids: Iterable[int], n_vocab: int) -> None:
-    """Raise `ValueError` for an id that the vocabulary does not hold."""
+    """Raise `ValueError` for an id that the vocabulary does not hold. Chapter 7."""
     for id in ids:
         if not _is_whole(id) or not 0 <= id < n_vocab:
             raise ValueError(
@@ -351,7 +351,10 @@ def check_ids(name: str, ids: Iterable[int], n_vocab: int) -> None:
 
 
 def check_finite(logits: Tensor, step: int) -> None:
-    """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN."""
+    """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN.
+
+    Chapter 7.
+    """
     if not torch.isfinite(logits).all():
         raise ValueError(
             f"the model's logits are not finite at step {step} of the generation"

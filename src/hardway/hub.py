@@ -25,7 +25,7 @@ TIMEOUT_SECONDS = (10, 30)  # to connect, and between two packets
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file on the hub, and what proves that it arrived whole."""
+    """One file on the hub, and what proves that it arrived whole. Chapter 1."""
 
     name: str
     size: int
@@ -34,7 +34,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published model, pinned to one revision of its repository."""
+    """A published model, pinned to one revision of its repository. Chapter 1."""
 
     repository: str
     revision: str
@@ -109,11 +109,11 @@ CHECKPOINTS = {
 
 
 class DownloadError(OSError):
-    """A file could not be fetched whole; nothing wrong was left in its place."""
+    """A file could not be fetched whole, and is not there in part. Chapter 1."""
 
 
 def home() -> Path:
-    """Return where downloaded models live: ``$HARDWAY_HOME`` or the user's cache."""
+    """Return where downloads live: $HARDWAY_HOME or the user's cache. Chapter 1."""
     return Path(
         os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway")
     )
@@ -148,6 +148,7 @@ def book_model() -> str:
     """Return the model that the book runs on: ``$HARDWAY_MODEL``, by default ``auto``.
 
     ``auto`` is GPT-2 where it has been downloaded, else the bundled pocket model.
+    Chapter 1.
     """
     name = os.environ.get("HARDWAY_MODEL") or "auto"
     if name != "auto":

@@ -37,12 +37,15 @@ TORCH_DTYPES = {
 
 
 class SafetensorsError(ValueError):
-    """A file breaks a rule of the format; the message names file, tensor and rule."""
+    """A file breaks a rule of the format.
+
+    The message names the file, the tensor and the rule. Chapter 1.
+    """
 
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: ``start`` and ``end`` count bytes within the data."""
+    """Where one tensor lies: from ``start`` to ``end`` in the data. Chapter 1."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -52,7 +55,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """A file's table of contents; the data starts at its byte ``data_start``."""
+    """A table of contents; the data starts at byte ``data_start``. Chapter 1."""
 
     tensors: dict[str, TensorInfo]
     metadata: dict[str, str]

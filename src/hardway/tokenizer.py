@@ -295,6 +295,8 @@ class Tokenizer:
 def display(piece: bytes) -> str:
     """Spell a piece so that every byte shows: a space as ␣, the unprintable escaped.
 
+    Chapter 2.
+
     >>> display(" café".encode()), display(b"\\n"), display(b"\\xf0\\x9f")
     ('␣café', '\\\\n', '\\\\xf0\\\\x9f')
     """
