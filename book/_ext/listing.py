@@ -33,7 +33,8 @@ class Listing(SphinxDirective):
             raise self.error(str(error)) from error
         self.env.note_dependency(str(piece.path))
         place = piece.path.relative_to(REPOSITORY).as_posix()
-        block = nodes.literal_block(piece.text, textwrap.dedent(piece.text))
+        code = textwrap.dedent(piece.text)
+        block = nodes.literal_block(code, code)  # where the two differ: no highlighting
         block["language"], block["linenos"] = "python", True
         block["highlight_args"] = {"linenostart": piece.first}
         self.set_source_info(block)
