@@ -50,8 +50,8 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
         return logits  # a sum that is rounded up to 1 must not cut the tail off
     ordered, order = logits.sort(descending=True, stable=True)
     shares = softmax(ordered)
-    above = shares.cumsum(dim=-1) - shares  # what the tokens before this one hold
-    above[..., 0] = 0.0  # nothing is above the first, whatever rounding says
+    above = shares.cumsum(dim=-1).roll(1, dims=-1)  # what the tokens before hold
+    above[..., 0] = 0.0  # nothing is above the first
     remove = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, above >= p)
     return logits.masked_fill(remove, -torch.inf)
 
