@@ -46,14 +46,13 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     the line is kept. The other logits [..., n_vocab] become minus infinity. Chapter 7;
     Holtzman et al. 2020.
     """
-    if p == 1:
-        return logits  # a sum that is rounded up to 1 must not cut the tail off
-    ordered, order = logits.sort(descending=True, stable=True)
-    shares = softmax(ordered)
-    above = shares.cumsum(dim=-1).roll(1, dims=-1)  # what the tokens before hold
-    above[..., 0] = 0.0  # nothing is above the first
-    remove = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, order, above >= p)
-    return logits.masked_fill(remove, -torch.inf)
+    ordered, order = (
+        logits.sort()
+    )  # the least probable first: small numbers add up best
+    held = softmax(ordered).cumsum(dim=-1)  # by each token and those below it
+    remove = held <= 1 - p
+    remove[..., -1] = False  # the most probable token stays, whatever rounding says
+    return logits.masked_fill(remove.scatter(-1, order, remove), -torch.inf)
 
 
 def next_token_probabilities(
