@@ -6,7 +6,6 @@ Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners
 import json
 import math
 import os
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -247,9 +246,8 @@ class GPT2:
         """
         self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]
-        x, _ = deque(
-            self._stream(batch, cache, n_pad), maxlen=1
-        ).pop()  # the last step's
+        for x, _ in self._stream(batch, cache, n_pad):
+            pass  # only the stream behind the last block counts
         logits = self.logits(x[:, -1:] if last_only else x)
         return logits if tokens.dim() == 2 else logits[0]
 
@@ -286,21 +284,14 @@ class GPT2:
         positions, visible = torch.arange(past, total), causal_mask(total - past, total)
         if n_pad is not None:
             positions, visible = skip_padding(positions, visible, n_pad)
-        x = embed(
-            tokens, positions, self.weights["wte.weight"], self.weights["wpe.weight"]
-        )
+        wte, wpe = self.weights["wte.weight"], self.weights["wpe.weight"]
+        x = embed(tokens, positions, wte, wpe)
         yield x, None
-        for layer, weights in enumerate(self.blocks):
+        n_head, epsilon = self.config.n_head, self.config.layer_norm_epsilon
+        for layer, block in enumerate(self.blocks):
             remember = partial(cache.append, layer) if cache is not None else None
-            x, attention = transformer_block(
-                x,
-                weights,
-                self.config.n_head,
-                self.config.layer_norm_epsilon,
-                visible,
-                remember,
-            )
-            yield x, attention
+            x, weights = transformer_block(x, block, n_head, epsilon, visible, remember)
+            yield x, weights
         if cache is not None:
             cache.advance(total - past)
 
@@ -308,36 +299,33 @@ class GPT2:
         self, tokens: Tensor, cache: KVCache | None, n_pad: Tensor | None
     ) -> None:
         """Refuse at the door what would fail, or silently go wrong, further in."""
-        config = self.config
-        if (
-            tokens.dim() not in (1, 2)
-            or tokens.dtype != torch.int64
-            or tokens.numel() == 0
-        ):
-            kind = f"{tokens.dtype} {list(tokens.shape)}"
+        n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
+        shape, dtype = list(tokens.shape), tokens.dtype
+        if len(shape) not in (1, 2) or dtype != torch.int64 or 0 in shape:
             raise ValueError(
-                f"tokens must be int64 [T] or [B, T] with at least one id, not {kind}"
+                "tokens must be int64 [T] or [B, T] with at least one id, "
+                f"not {dtype} {shape}"
             )
-        lowest, highest = int(tokens.min()), int(tokens.max())
-        if lowest < 0 or highest >= config.n_vocab:
-            wrong = lowest if lowest < 0 else highest
+        for id in (int(tokens.min()), int(tokens.max())):
+            if not 0 <= id < n_vocab:
+                raise ValueError(f"token ids must be from 0 to {n_vocab - 1}, not {id}")
+        total = shape[-1] + (cache.length if cache is not None else 0)
+        if total > n_ctx:
             raise ValueError(
-                f"token ids must be from 0 to {config.n_vocab - 1}, not {wrong}"
+                f"{total} positions are more than the model's n_ctx = {n_ctx}"
             )
-        total = tokens.shape[-1] + (cache.length if cache is not None else 0)
-        if total > config.n_ctx:
-            raise ValueError(
-                f"{total} positions are more than the model's n_ctx = {config.n_ctx}"
-            )
-        batch_size = tokens.shape[0] if tokens.dim() == 2 else 1
+        batch_size = shape[0] if len(shape) == 2 else 1
         if n_pad is not None and (
             n_pad.dtype != torch.int64 or n_pad.shape != (batch_size,) or min(n_pad) < 0
         ):
             raise ValueError(
                 f"n_pad must be int64 [{batch_size}], each from 0 on, not {n_pad}"
             )
-        if cache is None:
-            return
+        if cache is not None:
+            self._check_cache(cache, batch_size, total)
+
+    def _check_cache(self, cache: KVCache, batch_size: int, total: int) -> None:
+        """Refuse a cache of another model, another batch, or without the room."""
         if cache.batch_size != batch_size:
             raise ValueError(
                 f"the cache is for {cache.batch_size} sequences, not {batch_size}"
@@ -347,7 +335,7 @@ class GPT2:
                 f"{total} positions are more than the cache's max_len {cache.max_len}"
             )
         sizes = (cache.keys.shape[0], cache.keys.shape[2], cache.keys.shape[4])
-        if sizes != (config.n_layer, config.n_head, config.d_head):
+        if sizes != (self.config.n_layer, self.config.n_head, self.config.d_head):
             raise ValueError("the cache was made for a model of another shape")
 
 

@@ -9,7 +9,6 @@ byte-level variant).
 import heapq
 import json
 import os
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -103,8 +102,9 @@ def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
     The time grows with the square of the length, and a word can be as long as the text.
     `merge_heap` gives the same pieces without that. Chapter 2.
     """
-    _, pieces = deque(merge_steps(word, ranks), maxlen=1).pop()  # the last step's
-    return pieces
+    for _, pieces in merge_steps(word, ranks):
+        pass
+    return pieces  # the last step's
 
 
 def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
