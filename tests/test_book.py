@@ -1,0 +1,163 @@
+"""The chapters and the extensions that build them, without building."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import notebooks
+import provenance
+from pieces import LIBRARY, REPOSITORY, find_piece
+
+CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
+NAMES = [chapter.stem for chapter in CHAPTERS]
+LISTING = re.compile(r"^```\{listing\} (\S+)$", re.MULTILINE)
+
+
+@pytest.fixture(params=CHAPTERS, ids=NAMES)
+def text(request: pytest.FixtureRequest) -> str:
+    return request.param.read_text(encoding="utf-8")
+
+
+def test_the_table_of_contents_holds_every_chapter() -> None:
+    toc = (REPOSITORY / "_toc.yml").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"(?:root|file): book/(\S+)", toc)) == NAMES
+
+
+def test_a_chapter_is_a_notebook(text: str) -> None:
+    """Without this header every code cell would vanish from the page."""
+    header = text.split("---\n")[1]
+    assert "format_name: myst" in header
+    assert "name: python3" in header
+    assert text.count("```{code-cell} ipython3") >= 2
+
+
+@pytest.mark.parametrize(
+    "hole", ["skip-execution", "raises-exception", "remove-", "allow_errors"]
+)
+def test_a_chapter_hides_no_cell_and_excuses_no_failure(text: str, hole: str) -> None:
+    assert hole not in text
+
+
+def test_no_listing_is_shown_twice() -> None:
+    shown = Counter(
+        name for path in CHAPTERS for name in LISTING.findall(path.read_text("utf-8"))
+    )
+    assert len(shown) > 50
+    assert [name for name, count in shown.items() if count > 1] == []
+
+
+def test_every_figure_is_described(text: str) -> None:
+    figures = text.count("\n  figure:\n")
+    assert text.count("\n    alt: ") == figures
+    assert len(re.findall(r"\n    caption: \S", text)) == figures
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "last"),
+    [
+        ("attention.softmax", "def softmax(", "keepdim=True)"),
+        ("miniature.Weights", "@dataclass(frozen=True)", "# [8, n_vocab]"),
+        ("model.GPT2", "class GPT2:", '"""'),
+        ("model.GPT2.trace", "    def trace(", "self.logits(residual[-1]))"),
+        ("model.Config.d_head", "    @property", "self.n_embd // self.n_head"),
+        ("hub.CHECKPOINTS", "CHECKPOINTS = {", "}"),
+    ],
+)
+def test_a_piece_is_found(name: str, first: str, last: str) -> None:
+    piece = find_piece(name)
+    lines = piece.path.read_text(encoding="utf-8").splitlines()
+    assert piece.text.splitlines() == lines[piece.first - 1 : piece.last]
+    assert piece.text.startswith(first)
+    assert piece.text.endswith(last)
+
+
+def test_a_module_is_a_piece_up_to_its_first_definition() -> None:
+    piece = find_piece("attention")
+    assert piece.first == 1
+    assert piece.text.startswith('"""')
+    assert piece.text.endswith("]]")
+    assert "def " not in piece.text
+
+
+def test_a_whole_piece_holds_its_methods() -> None:
+    assert "def reset" not in find_piece("kv_cache.KVCache").text
+    assert "def reset" in find_piece("kv_cache.KVCache", whole=True).text
+    whole = find_piece("attention", whole=True)
+    assert f"{whole.text}\n" == whole.path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", ["nowhere", "attention.nothing", "model.GPT2.nothing", "../setup"]
+)
+def test_a_piece_that_is_not_there_is_named(name: str) -> None:
+    with pytest.raises(LookupError, match=re.escape(repr(name))):
+        find_piece(name)
+
+
+def test_notebooks_hold_code_instead_of_directives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "no-build")
+    notebooks.main(tmp_path)
+    for path in CHAPTERS:
+        notebook = json.loads((tmp_path / f"{path.stem}.ipynb").read_text("utf-8"))
+        cells = ["".join(cell["source"]) for cell in notebook["cells"]]
+        prose = "\n".join(
+            text
+            for cell, text in zip(notebook["cells"], cells, strict=True)
+            if cell["cell_type"] == "markdown"
+        )
+        source = path.read_text(encoding="utf-8")
+        assert "{listing}" not in prose
+        assert "{glue" not in prose
+        assert ".md)" not in prose
+        for name in LISTING.findall(source):
+            assert find_piece(name).text in prose
+        code_cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+        assert len(code_cells) == source.count("```{code-cell}")
+
+
+def test_notebooks_quote_the_values_of_the_last_build(tmp_path: Path) -> None:
+    record = tmp_path / "x.glue.json"
+    record.write_text(
+        json.dumps({"a": {"data": {"text/plain": "'it\\'s'"}}, "b": _glued("5")})
+    )
+    assert notebooks.glued_values(record) == {"a": "it's", "b": "5"}
+    assert notebooks.glued_values(tmp_path / "missing.json") == {}
+
+
+def _glued(plain: str) -> dict[str, dict[str, str]]:
+    return {"data": {"text/plain": plain}}
+
+
+def test_the_library_s_hash_changes_with_any_of_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path)
+    hashes = set()
+    for name, text in [("a.py", ""), ("a.py", "x"), ("b.py", ""), ("c/d.py", "y")]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+        hashes.add(provenance.library_hash())
+    assert len(hashes) == 4
+
+
+def test_the_facts_of_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARDWAY_MODEL", "pocket")
+    known = provenance.facts()
+    card = (LIBRARY / "models" / "pocket" / "MODEL_CARD.md").read_text("utf-8")
+    assert known["model"] == "pocket"
+    assert known["parameters"] == "7,688,320"
+    assert known["weights"] in card
+    footer = provenance.footer(known | {"model": "<script>"})
+    assert known["weights"] in footer
+    assert "&lt;script&gt;" in footer
+
+
+def test_a_missing_model_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARDWAY_MODEL", "nowhere")
+    with pytest.raises(provenance.ConfigError, match="nowhere"):
+        provenance.facts()
