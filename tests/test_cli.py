@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -233,20 +234,24 @@ def test_generate_stops_at_the_end_of_text(
 
 
 @pytest.mark.parametrize(
-    ("count", "pattern"),
+    ("count", "stats"),
     [
-        ("0", r"no tokens\n"),
-        ("1", r"1 tokens; the first after \d+\.\d{3} s\n"),
-        ("4", r"4 tokens; the first after \d+\.\d{3} s, then \d+\.\d tokens/s\n"),
+        ("0", "no tokens\n"),
+        ("1", "1 tokens; the first after 2.000 s\n"),
+        ("4", "4 tokens; the first after 2.000 s, then 4.0 tokens/s\n"),
     ],
 )
-def test_generate_stats(count: str, pattern: str, capsys: Capture) -> None:
-    main(["generate", ONCE, "--max-new-tokens", count])
+def test_generate_stats(
+    count: str, stats: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    command = ["generate", ONCE, "--max-new-tokens", count]
+    main(command)
     expected = capsys.readouterr().out
-    main(["generate", ONCE, "--max-new-tokens", count, "--stats"])
-    out, err = capsys.readouterr()
-    assert out == expected
-    assert re.fullmatch(pattern, err)
+    seconds = iter([10.0, 12.0, 12.25, 12.5, 12.75])
+    clock = SimpleNamespace(perf_counter=seconds.__next__)
+    monkeypatch.setattr("hardway.cli.time", clock)
+    main([*command, "--stats"])
+    assert capsys.readouterr() == (expected, stats)
 
 
 def test_generate_in_a_terminal(
@@ -292,16 +297,16 @@ MISTAKES = [
     (["inspect", "gpt2"], "run `hardway download gpt2`"),
     (["inspect", "no/such"], "'no/such' is neither a directory nor a known model"),
     (["inspect", "."], "No such file or directory: 'model.safetensors'"),
-    (["inspect", "vocab.json"], "vocab.json: it claims a header of"),
+    (["inspect", "two\nlines"], "hardway: two lines: it is 0 bytes long"),
     (["inspect", "x" * 5000], "File name too long"),
     (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),
     (["tokenize", "\udcff"], "text must not hold a lone surrogate"),
     (["generate", ""], "prompt_ids must hold at least one id"),
-    (["generate", "hi", "--top-p", "0"], "top_p must be None or above 0 and at most 1"),
-    (["generate", "hi", "--top-k", "0"], "top_k must be None or a whole number from 1"),
-    (["generate", "hi", "--temperature", "nan"], "temperature must be a finite number"),
-    (["generate", "hi", "--seed", "-1"], "seed must be None or a whole number from 0"),
-    (["generate", "hi", "--max-new-tokens", "-1"], "max_new_tokens must be a whole"),
+    (["generate", "hi", "--top-p", "0"], "top_p must be None or"),
+    (["generate", "hi", "--top-k", "0"], "top_k must be None or"),
+    (["generate", "hi", "--temperature", "nan"], "temperature must be"),
+    (["generate", "hi", "--seed", "-1"], "seed must be None or"),
+    (["generate", "hi", "--max-new-tokens", "-1"], "max_new_tokens must be"),
     (
         ["generate", "hi", "--max-new-tokens", "512"],
         "the model's n_ctx = 512 positions",
@@ -320,7 +325,7 @@ def test_a_mistake(
 ) -> None:
     monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "vocab.json").write_text('{"a": 0}', encoding="utf-8")
+    (tmp_path / "two\nlines").touch()
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     out, err = capsys.readouterr()

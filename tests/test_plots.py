@@ -233,7 +233,7 @@ def test_boxes() -> None:
 
 ODD = {
     "$x$": "$x$",
-    "$\\frac{": "$\\frac{",
+    "$\\frac{$": "$\\frac{$",
     "": "",
     " ": " ",
     "<b>&amp;": "<b>&amp;",
