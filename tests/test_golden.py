@@ -81,8 +81,8 @@ def test_pocket_prefers_a_story_to_its_words_shuffled(
     """It is really trained: about 4 nats a token on stories, not ln(50257) = 10.8."""
     tokens = torch.tensor(
         tokenizer.encode(
-            "Once upon a time there was a king who had three sons. One of them was proud, "
-            "the second clever, and the youngest was kind to every beast and bird."
+            "Once upon a time there was a king who had three sons. One was proud, the "
+            "second clever, and the youngest was kind to every beast and bird."
         )
     )
     loss = F.cross_entropy(pocket(tokens)[:-1], tokens[1:])
