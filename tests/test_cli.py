@@ -236,9 +236,9 @@ def test_generate_stops_at_the_end_of_text(
 @pytest.mark.parametrize(
     ("count", "stats"),
     [
-        ("0", "no tokens\n"),
-        ("1", "1 tokens; the first after 2.000 s\n"),
-        ("4", "4 tokens; the first after 2.000 s, then 4.0 tokens/s\n"),
+        ("0", "0 new tokens\n"),
+        ("1", "1 new token; the first after 2.000 s\n"),
+        ("4", "4 new tokens; the first after 2.000 s, then 4.0 tokens/s\n"),
     ],
 )
 def test_generate_stats(

@@ -62,7 +62,10 @@ model_option = click.option(
     "--seed", type=click.IntRange(min=0), default=0, help="Chooses the random weights."
 )
 def demo(text: str | None, seed: int) -> None:
-    """Run the machine in miniature on TEXT and print every matrix (chapter 0)."""
+    """Run the machine in miniature on TEXT.
+
+    Every matrix is printed (chapter 0).
+    """
     from hardway import miniature
 
     miniature.demo(_ask("Any English sentence") if text is None else _read(text), seed)
@@ -74,7 +77,9 @@ def demo(text: str | None, seed: int) -> None:
     "--directory", type=click.Path(path_type=Path), help="Where to put the files."
 )
 def download(name: str, directory: Path | None) -> None:
-    """Download the model NAME, check its hashes, and print its directory (chapter 1).
+    """Download the model NAME.
+
+    The files are checked against pinned hashes (chapter 1); the directory is printed.
 
     NAME is gpt2, distilgpt2 or gpt2-medium.
     """
@@ -86,7 +91,10 @@ def download(name: str, directory: Path | None) -> None:
 @hardway.command()
 @click.argument("file_or_model")
 def inspect(file_or_model: str) -> None:
-    """List the tensors of a file or model, with their sizes (chapter 1)."""
+    """List the tensors of a file or model.
+
+    Each has its name, dtype, shape, bytes and parameters (chapter 1).
+    """
     import math
 
     from rich.console import Console
@@ -122,7 +130,10 @@ def inspect(file_or_model: str) -> None:
 @click.argument("text")
 @model_option
 def tokenize(text: str, model: str) -> None:
-    """Show the pieces that TEXT is cut into, and their ids (chapter 2)."""
+    """Show the tokens that TEXT is cut into.
+
+    Each line has an id and the piece it stands for (chapter 2).
+    """
     from hardway.tokenizer import Tokenizer, display
 
     tokenizer = Tokenizer.from_pretrained(model)
@@ -171,7 +182,10 @@ def generate(
     no_cache: bool,
     stats: bool,
 ) -> None:
-    """Continue PROMPT, printing each piece as it is chosen (chapters 7 and 8)."""
+    """Continue PROMPT.
+
+    Each piece is printed as it is chosen (chapters 7 and 8).
+    """
     from hardway.generation import stream, whole_characters
     from hardway.model import GPT2
     from hardway.tokenizer import Tokenizer
@@ -203,10 +217,9 @@ def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
 
 def _print_stats(ticks: list[float]) -> None:
     """The first token includes reading the prompt, so it is timed apart."""
-    if len(ticks) == 1:
-        click.echo("no tokens", err=True)
-        return
-    line = f"{len(ticks) - 1} tokens; the first after {ticks[1] - ticks[0]:.3f} s"
+    line = f"{len(ticks) - 1} new token{'s' if len(ticks) != 2 else ''}"
+    if len(ticks) > 1:
+        line += f"; the first after {ticks[1] - ticks[0]:.3f} s"
     if len(ticks) > 2:
         line += f", then {(len(ticks) - 2) / (ticks[-1] - ticks[1]):.1f} tokens/s"
     click.echo(line, err=True)
