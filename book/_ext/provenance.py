@@ -76,8 +76,10 @@ def configure(app: Sphinx, config: Config) -> None:
     config.provenance = key
     config.nb_execution_cache_path = str(caches / key)
     config.html_theme_options["extra_footer"] = footer(known)
-    # Cells find the model wherever their kernel starts.
+    # The kernels inherit these: the model wherever they start, and sums that do not
+    # depend on the number of cores.
     os.environ["HARDWAY_MODEL"] = str(hub.find(hub.book_model()).resolve())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def footer(known: dict[str, str]) -> str:

@@ -23,10 +23,9 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     logits: [..., n_vocab] → [..., n_vocab]; temperature above 0. The largest logit is
     subtracted first, so that a tiny temperature cannot overflow. Chapter 7.
     """
-    tiny = torch.finfo(
-        logits.dtype
-    ).tiny  # anything less may count as 0, and 0/0 is NaN
-    return (logits - logits.amax(dim=-1, keepdim=True)) / max(temperature, tiny)
+    # A smaller number could be taken for 0, and 0 / 0 is NaN.
+    temperature = max(temperature, torch.finfo(logits.dtype).tiny)
+    return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
@@ -46,9 +45,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     the line is kept. The other logits [..., n_vocab] become minus infinity. Chapter 7;
     Holtzman et al. 2020.
     """
-    ordered, order = (
-        logits.sort()
-    )  # the least probable first: small numbers add up best
+    ordered, order = logits.sort()  # ascending: small numbers add up best
     held = softmax(ordered).cumsum(dim=-1)  # by each token and those below it
     remove = held <= 1 - p
     remove[..., -1] = False  # the most probable token stays, whatever rounding says
