@@ -290,6 +290,7 @@ MISTAKES = [
     (["--wrong"], "No such option '--wrong'"),
     (["tokenize"], "Missing argument 'TEXT'. See `hardway tokenize --help`."),
     (["demo", "hi", "--seed", "x"], "Invalid value for '--seed'"),
+    (["demo", "hi", "--seed", str(2**63)], "is not in the range"),
     (["demo", "hi", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the ra"),
     (["demo", ""], "text must hold at least one character"),
     (["demo", "a", "b"], "Got unexpected extra argument (b)"),

@@ -82,3 +82,9 @@ def test_nearest_by_hand() -> None:
     indices, cosines = nearest(vectors, 0, 3)
     assert indices == [2, 1, 3]
     assert cosines == pytest.approx([0.99995, 0.0, -1.0], abs=1e-5)
+
+
+@pytest.mark.parametrize("k", [0, 3, -1])
+def test_nearest_has_as_many_rows_to_choose_from(k: int) -> None:
+    with pytest.raises(ValueError, match=f"k must be from 1 to 2, not {k}"):
+        nearest(torch.eye(3), 0, k)

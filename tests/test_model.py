@@ -518,6 +518,20 @@ def test_weights_that_do_not_fit_the_config(
     assert str(error.value).startswith(f"{tmp_path / 'model.safetensors'}: ")
 
 
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        (["ln_f.bias"], "torch.float32, torch.float64"),
+        (list(expected_shapes(SMALL)), "torch.int64"),
+    ],
+)
+def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> None:
+    weights = random_model().weights
+    other = torch.float64 if len(changed) == 1 else torch.int64
+    with pytest.raises(ValueError, match=f"one floating dtype, not {named}$"):
+        GPT2(SMALL, weights | {name: weights[name].to(other) for name in changed})
+
+
 def test_an_untied_head_is_refused(tmp_path: Path) -> None:
     model = random_model()
     save_file(

@@ -59,7 +59,10 @@ model_option = click.option(
 @hardway.command()
 @click.argument("text", required=False)
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, help="Chooses the random weights."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    help="Chooses the random weights.",
 )
 def demo(text: str | None, seed: int) -> None:
     """Run the machine in miniature on TEXT.

@@ -17,8 +17,10 @@ def nearest(vectors: Tensor, index: int, k: int) -> tuple[list[int], list[float]
     """Find the ``k`` rows, other than ``index``, whose direction is nearest to its own.
 
     vectors: [n, d]. Returns their indices and their cosines with the row, nearest
-    first. Chapter 3.
+    first. Raises `ValueError` for a ``k`` that leaves no such rows. Chapter 3.
     """
+    if not 1 <= k < len(vectors):
+        raise ValueError(f"k must be from 1 to {len(vectors) - 1}, not {k}")
     directions = vectors / vectors.norm(dim=-1, keepdim=True)
     cosines = directions @ directions[index]  # [n]
     cosines[index] = -torch.inf

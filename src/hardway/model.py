@@ -174,7 +174,7 @@ class GPT2:
         """Take exactly the tensors of `expected_shapes`; all of one floating dtype.
 
         Raises `ValueError` naming every tensor that is missing or unknown, or the first
-        whose shape is wrong.
+        whose shape is wrong, or the dtypes.
         """
         shapes = expected_shapes(config)
         if missing := sorted(shapes.keys() - weights.keys()):
@@ -189,6 +189,10 @@ class GPT2:
                 raise ValueError(
                     f"{name} has shape {found}; the config demands {list(shape)}"
                 )
+        dtypes = {weights[name].dtype for name in shapes}
+        if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
+            kinds = ", ".join(sorted(map(str, dtypes)))
+            raise ValueError(f"the weights must share one floating dtype, not {kinds}")
         self.config = config
         self.weights = {name: weights[name] for name in shapes}
         self.blocks = [

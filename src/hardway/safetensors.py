@@ -95,9 +95,7 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
     file_size = os.fstat(file.fileno()).st_size
     if file_size < 8:
         _fail(path, f"it is {file_size} bytes long; the header's length alone takes 8")
-    length = int.from_bytes(
-        file.read(8), "little"
-    )  # unsigned 64-bit, lowest byte first
+    length = int.from_bytes(file.read(8), "little")  # unsigned, lowest byte first
     if length > MAX_HEADER_BYTES:
         _fail(
             path,
