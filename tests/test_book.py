@@ -2,18 +2,16 @@
 
 import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 import notebooks
 import provenance
-from pieces import LIBRARY, REPOSITORY, find_piece
+from pieces import LIBRARY, REPOSITORY, find_pieces, joined
 
 CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
 NAMES = [chapter.stem for chapter in CHAPTERS]
-LISTING = re.compile(r"^```\{listing\} (\S+)$", re.MULTILINE)
 
 
 @pytest.fixture(params=CHAPTERS, ids=NAMES)
@@ -41,60 +39,10 @@ def test_a_chapter_hides_no_cell_and_excuses_no_failure(text: str, hole: str) ->
     assert hole not in text
 
 
-def test_no_listing_is_shown_twice() -> None:
-    shown = Counter(
-        name for path in CHAPTERS for name in LISTING.findall(path.read_text("utf-8"))
-    )
-    assert len(shown) > 50
-    assert [name for name, count in shown.items() if count > 1] == []
-
-
 def test_every_figure_is_described(text: str) -> None:
     figures = text.count("\n  figure:\n")
     assert text.count("\n    alt: ") == figures
     assert len(re.findall(r"\n    caption: \S", text)) == figures
-
-
-@pytest.mark.parametrize(
-    ("name", "first", "last"),
-    [
-        ("attention.softmax", "def softmax(", "keepdim=True)"),
-        ("miniature.Weights", "@dataclass(frozen=True)", "# [8, n_vocab]"),
-        ("model.GPT2", "class GPT2:", '"""'),
-        ("model.GPT2.trace", "    def trace(", "self.logits(residual[-1]))"),
-        ("model.Config.d_head", "    @property", "self.n_embd // self.n_head"),
-        ("hub.CHECKPOINTS", "CHECKPOINTS = {", "}"),
-    ],
-)
-def test_a_piece_is_found(name: str, first: str, last: str) -> None:
-    piece = find_piece(name)
-    lines = piece.path.read_text(encoding="utf-8").splitlines()
-    assert piece.text.splitlines() == lines[piece.first - 1 : piece.last]
-    assert piece.text.startswith(first)
-    assert piece.text.endswith(last)
-
-
-def test_a_module_is_a_piece_up_to_its_first_definition() -> None:
-    piece = find_piece("attention")
-    assert piece.first == 1
-    assert piece.text.startswith('"""')
-    assert piece.text.endswith("]]")
-    assert "def " not in piece.text
-
-
-def test_a_whole_piece_holds_its_methods() -> None:
-    assert "def reset" not in find_piece("kv_cache.KVCache").text
-    assert "def reset" in find_piece("kv_cache.KVCache", whole=True).text
-    whole = find_piece("attention", whole=True)
-    assert f"{whole.text}\n" == whole.path.read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    "name", ["nowhere", "attention.nothing", "model.GPT2.nothing", "../setup"]
-)
-def test_a_piece_that_is_not_there_is_named(name: str) -> None:
-    with pytest.raises(LookupError, match=re.escape(repr(name))):
-        find_piece(name)
 
 
 def test_notebooks_hold_code_instead_of_directives(
@@ -112,10 +60,10 @@ def test_notebooks_hold_code_instead_of_directives(
         )
         source = path.read_text(encoding="utf-8")
         assert "{listing}" not in prose
-        assert "{glue" not in prose
+        assert not notebooks.GLUED.search(prose)
         assert ".md)" not in prose
-        for name in LISTING.findall(source):
-            assert find_piece(name).text in prose
+        for name, options in notebooks.LISTING.findall(source):
+            assert joined(find_pieces(name, ":whole:" in options)).text in prose
         code_cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
         assert len(code_cells) == source.count("```{code-cell}")
 

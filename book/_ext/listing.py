@@ -1,50 +1,106 @@
-"""The ``{listing}`` directive: print a piece of the library, as it is in the file right
-now.
+"""The ``{listing}`` directive: print a piece of the library as it stands in the file.
 
     ```{listing} attention.softmax
     ```
 
-Options: ``:whole:`` prints a class with its methods, or a module to its end.
+``:whole:`` prints a class with its methods, or a module to its end. ``:again:`` marks a
+piece that another listing has shown already. A piece that no listing shows, or that two
+show without the mark, is a warning, and a warning fails the build: no line is hidden.
 """
 
 import textwrap
+from collections import defaultdict
 from typing import ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx.application import Sphinx
 from sphinx.directives.code import container_wrapper
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from pieces import REPOSITORY, find_piece
+from pieces import find_pieces, joined, modules, partition
+
+logger = logging.getLogger(__name__)
 
 
 class Listing(SphinxDirective):
     """Show one piece with its file and line numbers; the page depends on the file."""
 
     required_arguments = 1
-    option_spec: ClassVar = {"whole": directives.flag}
+    option_spec: ClassVar = {"whole": directives.flag, "again": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """Return the literal block, captioned with the place it was taken from."""
         try:
-            piece = find_piece(self.arguments[0], whole="whole" in self.options)
+            pieces = find_pieces(self.arguments[0], whole="whole" in self.options)
         except LookupError as error:
             raise self.error(str(error)) from error
+        if "again" not in self.options:
+            shown(self.env)[self.env.docname] += [piece.name for piece in pieces]
+        piece = joined(pieces)
         self.env.note_dependency(str(piece.path))
-        place = piece.path.relative_to(REPOSITORY).as_posix()
         code = textwrap.dedent(piece.text)
         block = nodes.literal_block(code, code)  # where the two differ: no highlighting
         block["language"], block["linenos"] = "python", True
         block["highlight_args"] = {"linenostart": piece.first}
         self.set_source_info(block)
-        caption = f"``{place}``, lines {piece.first}–{piece.last}"
-        wrapper = container_wrapper(self, block, caption)
+        path, lines = piece.place.split(", ")
+        wrapper = container_wrapper(self, block, f"``{path}``, {lines}")
         wrapper["classes"].append("listing")
         return [wrapper]
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the directive."""
+def shown(env: BuildEnvironment) -> defaultdict[str, list[str]]:
+    """Return the names of the pieces that each page shows for the first time."""
+    if not hasattr(env, "listings"):
+        env.listings = defaultdict(list)
+    return env.listings
+
+
+def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
+    """Drop what a page showed before it is read again."""
+    shown(env).pop(docname, None)
+
+
+def merge(
+    app: Sphinx, env: BuildEnvironment, docnames: list[str], other: BuildEnvironment
+) -> None:
+    """Take over what another process read."""
+    shown(env).update({name: shown(other)[name] for name in docnames})
+
+
+def check(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of every piece that is hidden, and of every one that is doubled."""
+    for problem in problems(shown(env)):
+        logger.warning(problem, type="listing")
+
+
+def problems(shown: dict[str, list[str]]) -> list[str]:
+    """Say which pieces of the library the pages do not show exactly once."""
+    pages = defaultdict(list)
+    for page, names in shown.items():
+        for name in names:
+            pages[name].append(page)
+    found = []
+    for piece in (piece for module in modules() for piece in partition(module)):
+        where = pages[piece.name]
+        if not where:
+            found.append(f"hidden: no page shows {piece.name} ({piece.place})")
+        elif len(where) > 1:
+            found.append(f"doubled: {piece.name} is shown in {' and '.join(where)}")
+    return found
+
+
+def setup(app: Sphinx) -> dict[str, int]:
+    """Register the directive, and the check at the end of reading."""
     app.add_directive("listing", Listing)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    app.connect("env-purge-doc", forget)
+    app.connect("env-merge-info", merge)
+    app.connect("env-check-consistency", check)
+    return {
+        "env_version": 1,  # raise it, and every page is read again
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

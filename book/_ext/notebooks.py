@@ -17,7 +17,7 @@ from pathlib import Path
 import jupytext
 import nbformat
 
-from pieces import REPOSITORY, find_piece
+from pieces import REPOSITORY, find_pieces, joined
 
 BOOK = REPOSITORY / "book"
 EXECUTED = REPOSITORY / "_build" / "jupyter_execute" / "book"
@@ -48,9 +48,8 @@ def in_plain_terms(chapter: Path) -> str:
 
 def code_block(match: re.Match[str]) -> str:
     """Write a listing as Markdown, headed by where it was taken from."""
-    piece = find_piece(match[1], whole=":whole:" in match[2])
-    place = piece.path.relative_to(REPOSITORY).as_posix()
-    heading = f"# {place}, lines {piece.first}-{piece.last}"
+    piece = joined(find_pieces(match[1], whole=":whole:" in match[2]))
+    heading = f"# {piece.place}"
     return f"````python\n{heading}\n{piece.text}\n````"
 
 

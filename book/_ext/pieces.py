@@ -1,13 +1,14 @@
 """Cut the library into the pieces that the book prints.
 
-A piece is a function, a method, a class's head (its docstring and fields), the top of a
-module (its docstring, imports and constants, down to the first definition), or a
-constant further down. Their names are dotted, without the package: ``attention``,
-``attention.softmax``, ``model.GPT2``, ``model.GPT2.trace``, ``hub.CHECKPOINTS``.
+A piece is a function, a method, a class's head (its docstring and fields), a constant,
+or a module's head (its docstring, imports and first constants). Their names are dotted,
+without the package: ``attention``, ``attention.softmax``, ``model.GPT2``,
+``model.GPT2.trace``. Every line of the library that is not blank is in exactly one
+piece.
 """
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,62 +32,111 @@ class Piece:
         """The number of the last line."""
         return self.first + self.text.count("\n")
 
+    @property
+    def place(self) -> str:
+        """Where the piece stands, for a reader."""
+        path = self.path.relative_to(REPOSITORY).as_posix()
+        return f"{path}, lines {self.first}–{self.last}"
 
-def find_piece(name: str, whole: bool = False) -> Piece:
-    """Return the piece called ``name``; ``whole`` gives a class with its methods, or a
-    module's file.
+
+def modules() -> list[str]:
+    """Name every module of the library."""
+    return sorted(path.stem for path in LIBRARY.glob("*.py"))
+
+
+def partition(module: str) -> list[Piece]:
+    """Cut a module into its pieces, in the order of the file.
+
+    Raises `LookupError` where there is no such module, `ValueError` where a line would
+    be in no piece: then it is the module that has to change.
+    """
+    path = LIBRARY / f"{module}.py"
+    if not path.is_file():
+        raise LookupError(f"the library has no module {module!r}")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    starts = list(_starts(module, ast.parse("\n".join(lines)), lines))
+    ends = [first - 1 for _, first in starts[1:]] + [len(lines)]
+    pieces = []
+    for (name, first), last in zip(starts, ends, strict=True):
+        text = "\n".join(lines[first - 1 : last]).rstrip()
+        if text.strip():
+            pieces.append(Piece(name, path, first, text))
+    return pieces
+
+
+def find_pieces(name: str, whole: bool = False) -> list[Piece]:
+    """Return the piece called ``name``, with ``whole`` and all pieces inside it.
 
     Raises `LookupError` where the library has no such piece.
     """
-    module = name.split(".")[0]
-    path = LIBRARY / f"{module}.py"
-    if not path.is_file():
-        raise LookupError(f"the library has no module {module!r} (asked for {name!r})")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if whole and name == module:
-        return _piece(name, path, lines, 1, len(lines))
-    for found, first, last in _spans(module, lines, whole):
-        if found == name:
-            return _piece(name, path, lines, first, last)
-    raise LookupError(f"the library has no piece {name!r}")
+    module = partition(name.split(".")[0])
+    found = [
+        piece
+        for piece in module
+        if piece.name == name or (whole and piece.name.startswith(f"{name}."))
+    ]
+    if not found or found[0].name != name:
+        raise LookupError(f"the library has no piece {name!r}")
+    return found
 
 
-def _spans(
-    module: str, lines: list[str], whole: bool
-) -> Iterator[tuple[str, int, int]]:
-    """Name the first and last line of every piece of a module."""
-    tree = ast.parse("\n".join(lines))
-    definitions = [node for node in tree.body if isinstance(node, Definition)]
-    yield module, 1, min(map(_first_line, definitions), default=len(lines) + 1) - 1
-    below = tree.body.index(definitions[0]) if definitions else len(tree.body)
-    for node in tree.body[below:]:
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Make one run of lines of pieces that follow each other."""
+    first, last = pieces[0], pieces[-1]
+    lines = first.path.read_text(encoding="utf-8").splitlines()
+    return Piece(
+        first.name,
+        first.path,
+        first.first,
+        "\n".join(lines[first.first - 1 : last.last]),
+    )
+
+
+def _starts(
+    module: str, tree: ast.Module, lines: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Name each piece of a module and the line on which it starts."""
+    yield module, 1
+    in_head = True
+    for node in tree.body:
         match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                in_head = False
+                name = f"{module}.{node.name}"
+                yield name, _first_line(node, lines)
+                if isinstance(node, ast.ClassDef):
+                    yield from _methods(name, node, lines)
+            case _ if in_head:
+                pass
             case ast.Assign(targets=[ast.Name(id=constant)]):
-                yield (
-                    f"{module}.{constant}",
-                    node.lineno,
-                    node.end_lineno or node.lineno,
+                yield f"{module}.{constant}", _first_line(node, lines)
+            case _:
+                raise ValueError(
+                    f"{module}.py, line {node.lineno}: a statement between definitions "
+                    "is in no piece; move it up, to the module's head"
                 )
-    for node in definitions:
-        name, first = f"{module}.{node.name}", _first_line(node)
-        methods = [child for child in node.body if isinstance(child, Definition)]
-        if not isinstance(node, ast.ClassDef) or whole or not methods:
-            yield name, first, _last_line(node)
-            continue
-        yield name, first, _first_line(methods[0]) - 1
-        for method in methods:
-            yield f"{name}.{method.name}", _first_line(method), _last_line(method)
 
 
-def _first_line(node: Definition) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+def _methods(
+    name: str, definition: ast.ClassDef, lines: Sequence[str]
+) -> Iterator[tuple[str, int]]:
+    """Name each method and the line on which it starts; the fields must come before."""
+    in_head = True
+    for node in definition.body:
+        if isinstance(node, Definition):
+            in_head = False
+            yield f"{name}.{node.name}", _first_line(node, lines)
+        elif not in_head:
+            raise ValueError(
+                f"{name}, line {node.lineno}: a statement between methods is in no "
+                "piece; move it up, to the class's head"
+            )
 
 
-def _last_line(node: ast.stmt) -> int:
-    return node.end_lineno or node.lineno
-
-
-def _piece(name: str, path: Path, lines: list[str], first: int, last: int) -> Piece:
-    while last > first and not lines[last - 1].strip():
-        last -= 1
-    return Piece(name, path, first, "\n".join(lines[first - 1 : last]))
+def _first_line(node: ast.stmt, lines: Sequence[str]) -> int:
+    """Include the decorators, and the comment lines right above."""
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    while lines[first - 2].lstrip().startswith("#"):
+        first -= 1
+    return first

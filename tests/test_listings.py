@@ -1,0 +1,126 @@
+"""No line of the library is hidden, none is shown twice; planted defects are named."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+import listing
+import pieces
+from notebooks import LISTING
+from pieces import REPOSITORY, find_pieces, joined, modules, partition
+
+MODULE = """\
+'''A module.'''
+
+LIMIT = 3
+# above the first definition
+@decorate
+def one():
+    return 1
+
+
+TABLE = {
+    1: one,
+}
+
+
+class Thing:
+    '''A class.'''
+
+    size: int = 0
+
+    # above the method
+    @property
+    def area(self):
+        return self.size**2
+
+    def grow(self):
+        self.size += 1
+"""
+NAMES = ["m", "m.one", "m.TABLE", "m.Thing", "m.Thing.area", "m.Thing.grow"]
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(pieces, "LIBRARY", tmp_path)
+    monkeypatch.setattr(pieces, "REPOSITORY", tmp_path)
+    (tmp_path / "m.py").write_text(MODULE)
+    return tmp_path
+
+
+def test_a_module_is_cut_into_named_pieces(library: Path) -> None:
+    found = {piece.name: piece for piece in partition("m")}
+    assert list(found) == NAMES
+    assert found["m"].text == "'''A module.'''\n\nLIMIT = 3"
+    assert found["m.one"].text.startswith("# above the first definition\n@decorate")
+    assert found["m.TABLE"].text == "TABLE = {\n    1: one,\n}"
+    assert found["m.Thing"].text.endswith("size: int = 0")
+    assert found["m.Thing.area"].text.startswith(
+        "    # above the method\n    @property"
+    )
+    assert found["m.Thing.area"].place == "m.py, lines 20–23"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_line_of_the_library_is_in_exactly_one_piece(module: str) -> None:
+    found = partition(module)
+    lines = (pieces.LIBRARY / f"{module}.py").read_text("utf-8").splitlines()
+    held = Counter(n for piece in found for n in range(piece.first, piece.last + 1))
+    assert set(held.values()) == {1}
+    assert [n for n, line in enumerate(lines, 1) if line.strip() and not held[n]] == []
+    for piece in found:
+        assert piece.text.splitlines() == lines[piece.first - 1 : piece.last]
+
+
+def test_a_whole_class_and_a_whole_module(library: Path) -> None:
+    assert [piece.name for piece in find_pieces("m.Thing")] == ["m.Thing"]
+    whole = find_pieces("m.Thing", whole=True)
+    assert [piece.name for piece in whole] == NAMES[3:]
+    assert joined(whole).text == MODULE[MODULE.index("class Thing") :].rstrip()
+    module = find_pieces("m", whole=True)
+    assert [piece.name for piece in module] == NAMES
+    assert joined(module).text == MODULE.rstrip()
+
+
+@pytest.mark.parametrize("name", ["nowhere", "m.nothing", "m.Thing.nothing", ".."])
+def test_a_piece_that_is_not_there_is_named(library: Path, name: str) -> None:
+    for whole in (False, True):
+        with pytest.raises(LookupError, match="the library has no"):
+            find_pieces(name, whole)
+
+
+@pytest.mark.parametrize(
+    ("stray", "message"),
+    [
+        ("\nprint(one())\n", "m.py, line 28: a statement between definitions"),
+        ("\n    colour = 1\n", "m.Thing, line 28: a statement between methods"),
+    ],
+)
+def test_a_line_in_no_piece_is_refused(library: Path, stray: str, message: str) -> None:
+    (library / "m.py").write_text(MODULE + stray)
+    with pytest.raises(ValueError, match=message):
+        partition("m")
+
+
+def test_hidden_and_doubled_pieces_are_named(library: Path) -> None:
+    assert listing.problems({"a": NAMES[:3], "b": NAMES[3:]}) == []
+    assert listing.problems({"a": NAMES[:2], "b": NAMES[1:5]}) == [
+        "doubled: m.one is shown in a and b",
+        "hidden: no page shows m.Thing.grow (m.py, lines 25–26)",
+    ]
+    assert listing.problems({"a": [*NAMES, "m"]}) == ["doubled: m is shown in a and a"]
+
+
+def test_the_book_shows_every_piece_once() -> None:
+    shown = {
+        chapter.stem: [
+            piece.name
+            for name, options in LISTING.findall(chapter.read_text("utf-8"))
+            if ":again:" not in options
+            for piece in find_pieces(name, ":whole:" in options)
+        ]
+        for chapter in (REPOSITORY / "book").glob("*.md")
+    }
+    assert sum(map(len, shown.values())) > 100
+    assert listing.problems(shown) == []
