@@ -6,12 +6,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FULLSIZE := _build/fullsize
+POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
 
 .PHONY: book test lab lint book-fullsize clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# Sphinx warns about a page when it reads or writes it, and does neither again until the
+# page changes: a failed build has to forget its pages, or the next one would pass.
+build = $(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1) \
+	|| { rm -rf $(1)/_build/.doctrees; exit 1; }
 
 book: .venv/.installed-book
-	$(BIN)/jupyter-book build . -n -W --keep-going
+	$(call build,.)
 
 test: .venv/.installed-test
 	$(BIN)/pytest --cov --cov-fail-under=95
@@ -26,10 +34,12 @@ lint: .venv/.installed-test
 	$(BIN)/mypy
 
 # The whole book again, on a model of GPT-2 124M's full size that computes what pocket does.
-book-fullsize: .venv/.installed-book
-	test -f $(FULLSIZE)/model.safetensors || $(BIN)/python tests/fullsize.py $(FULLSIZE)
-	HARDWAY_MODEL=$(CURDIR)/$(FULLSIZE) $(BIN)/jupyter-book build . -n -W --keep-going \
-		--path-output _build/on-fullsize
+book-fullsize: .venv/.installed-book $(FULLSIZE)/model.safetensors
+	HARDWAY_MODEL="$(CURDIR)/$(FULLSIZE)" $(call build,_build/on-fullsize)
+
+$(FULLSIZE)/model.safetensors: tests/fullsize.py $(POCKET)/model.safetensors \
+		| .venv/.installed-book
+	$(BIN)/python tests/fullsize.py $(FULLSIZE)
 
 clean:
 	rm -rf _build
@@ -38,6 +48,6 @@ clean:
 .venv/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	@touch $@
