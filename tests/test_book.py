@@ -2,12 +2,16 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 import notebooks
 import provenance
+from hardway import safetensors
 from pieces import LIBRARY, REPOSITORY, find_pieces, joined
 
 CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
@@ -103,6 +107,41 @@ def test_the_facts_of_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     footer = provenance.footer(known | {"model": "<script>"})
     assert known["weights"] in footer
     assert "&lt;script&gt;" in footer
+
+
+def test_the_facts_change_with_every_file_of_the_model(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Another n_head is another model, though its weights have the same shapes."""
+    model = tmp_path / "a model"
+    shutil.copytree(LIBRARY / "models" / "pocket", model)
+    monkeypatch.setenv("HARDWAY_MODEL", str(model))
+    before = provenance.facts()
+    assert before["model"] == "a model"
+    for name in ("config.json", "vocab.json", "merges.txt", "model.safetensors"):
+        content = (model / name).read_bytes()
+        (model / name).write_bytes(content + b"\n")
+        assert provenance.facts() != before
+        (model / name).unlink()
+        with pytest.raises(provenance.ConfigError, match=re.escape(name)):
+            provenance.facts()
+        (model / name).write_bytes(content)
+    assert provenance.facts() == before
+
+
+def test_parameters_are_counted_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A file may hold the tied output matrix, and causal masks, as well."""
+    model = tmp_path / "tied"
+    shutil.copytree(LIBRARY / "models" / "pocket", model)
+    tensors = safetensors.load_file(model / "model.safetensors")
+    (wte,) = [t for name, t in tensors.items() if name.endswith("wte.weight")]
+    masks = {f"h.{i}.attn.masked_bias": torch.tensor(-1e4) for i in range(6)}
+    more = tensors | masks | {"lm_head.weight": wte.clone()}
+    save_file(more, model / "model.safetensors")
+    monkeypatch.setenv("HARDWAY_MODEL", str(model))
+    assert provenance.facts()["parameters"] == "7,688,320"
 
 
 def test_a_missing_model_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:

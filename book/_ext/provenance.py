@@ -20,28 +20,28 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ConfigError
 
-from hardway import hub, safetensors
+from hardway import Config as GPT2Config
+from hardway import hub
+from hardway.model import expected_shapes
 from pieces import LIBRARY
 
 
 def facts() -> dict[str, str]:
     """Say what this build runs on."""
-    name = hub.book_model()
     try:
-        directory = hub.find(name)
-    except FileNotFoundError as error:
+        directory = hub.find(hub.book_model())
+        shapes = expected_shapes(GPT2Config.from_file(directory / "config.json"))
+        model = {
+            "model": directory.absolute().name,
+            "parameters": f"{sum(map(math.prod, shapes.values())):,}",
+            "weights": file_hash(directory / "model.safetensors"),
+            "config": file_hash(directory / "config.json"),
+            "vocabulary": file_hash(directory / "vocab.json"),
+            "merges": file_hash(directory / "merges.txt"),
+        }
+    except (OSError, ValueError) as error:
         raise ConfigError(f"HARDWAY_MODEL: {error}") from error
-    weights = directory / "model.safetensors"
-    tensors = safetensors.read_header(weights).tensors
-    parameters = sum(
-        math.prod(info.shape)
-        for key, info in tensors.items()
-        if not key.endswith(".attn.bias")
-    )
-    return {
-        "model": Path(name).name,
-        "parameters": f"{parameters:,}",
-        "weights": file_hash(weights),
+    return model | {
         "library": library_hash(),
         "python": platform.python_version(),
         "torch": version("torch"),
@@ -71,7 +71,7 @@ def configure(app: Sphinx, config: Config) -> None:
     caches = Path(app.outdir).parent / ".jupyter_cache"
     if caches.is_dir():
         for old in caches.iterdir():
-            if old.name != key:
+            if old.is_dir() and old.name != key:
                 shutil.rmtree(old)
     config.provenance = key
     config.nb_execution_cache_path = str(caches / key)
