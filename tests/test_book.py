@@ -72,6 +72,33 @@ def test_notebooks_hold_code_instead_of_directives(
         assert len(code_cells) == source.count("```{code-cell}")
 
 
+def test_a_notebook_that_its_reader_changed_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    book = tmp_path / "book"
+    book.mkdir()
+    for name in NAMES[:2]:
+        shutil.copy(REPOSITORY / "book" / f"{name}.md", book)
+    monkeypatch.setattr(notebooks, "BOOK", book)
+    monkeypatch.setattr(notebooks, "title", lambda stem: stem)
+    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "no-build")
+    notebooks.main(tmp_path)
+    mine, run = (tmp_path / f"{name}.ipynb" for name in NAMES[:2])
+    edited, executed = json.loads(mine.read_text()), json.loads(run.read_text())
+    edited["cells"][-1]["source"] = "my own notes"
+    mine.write_text(json.dumps(edited))
+    executed["cells"][-1]["metadata"] = {"scrolled": True}  # run and saved, not changed
+    run.write_text(json.dumps(executed))
+    capsys.readouterr()
+    notebooks.main(tmp_path)
+    assert capsys.readouterr().out.startswith(f"{mine} holds your changes and stays;")
+    assert json.loads(mine.read_text()) == edited
+    assert json.loads(run.read_text())["cells"][-1]["metadata"] == {}
+    mine.unlink()
+    notebooks.main(tmp_path)
+    assert "my own notes" not in mine.read_text()
+
+
 def test_notebooks_quote_the_values_of_the_last_build(tmp_path: Path) -> None:
     record = tmp_path / "x.glue.json"
     record.write_text(

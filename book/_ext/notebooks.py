@@ -5,10 +5,11 @@
 A chapter is MyST Markdown, which Jupytext reads. What only a build of the book
 understands is put in plain terms first: ``{listing}`` directives become the code they
 print, links between chapters lead to the notebooks, and quoted values are those of the
-last build where there was one.
+last build where there was one. A notebook that its reader has changed is left alone.
 """
 
 import ast
+import hashlib
 import json
 import re
 import sys
@@ -28,12 +29,28 @@ LINK = re.compile(r"\[([^\]]*)\]\(([\w-]+)\.md\)")
 
 
 def main(directory: Path) -> None:
-    """Write a notebook for every chapter into ``directory``."""
+    """Write every chapter into ``directory`` as a notebook, but over nobody's work."""
     directory.mkdir(parents=True, exist_ok=True)
     for chapter in sorted(BOOK.glob("*.md")):
+        path = directory / f"{chapter.stem}.ipynb"
+        if path.is_file() and is_changed(nbformat.read(path, as_version=4)):
+            print(f"{path} holds your changes and stays; delete it for a fresh one.")
+            continue
         notebook = jupytext.reads(in_plain_terms(chapter), fmt="md:myst")
-        nbformat.write(notebook, directory / f"{chapter.stem}.ipynb")
+        notebook.metadata["written_as"] = sources_hash(notebook)
+        nbformat.write(notebook, path)
     print(f"The chapters are notebooks in {directory}.")
+
+
+def is_changed(notebook: nbformat.NotebookNode) -> bool:
+    """Say whether the cells are other ones than `main` wrote; outputs do not count."""
+    return notebook.metadata.get("written_as") != sources_hash(notebook)
+
+
+def sources_hash(notebook: nbformat.NotebookNode) -> str:
+    """Hash what stands in the cells."""
+    sources = json.dumps([cell.source for cell in notebook.cells])
+    return hashlib.sha256(sources.encode()).hexdigest()
 
 
 def in_plain_terms(chapter: Path) -> str:
