@@ -1,0 +1,147 @@
+"""Read the built pages once more and prove what they promise.
+
+    python book/_ext/audit.py _build/html
+
+Each page's listings are the library's lines, its pictures are described, its links lead
+somewhere, it needs no network, holds no traceback and no script that came from a cell,
+and its footer says what it ran with, the same as every other page's.
+"""
+
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from bs4 import BeautifulSoup, Tag
+
+from pieces import REPOSITORY
+
+# What Jupyter Book itself puts into every article: settings of a live-code button.
+THEBE = ("text/x-thebe-config", "kernelName = 'python3'")
+# The attributes that make a browser fetch something when a page is opened.
+FETCHING = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "embed": "src",
+    "object": "data",
+}
+FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
+
+
+def main(html: Path) -> int:
+    """Print every fault of the pages below ``html``; return how many there are."""
+    pages = {path: parse(path) for path in sorted((html / "book").glob("*.html"))}
+    faults = [
+        f"{path.relative_to(html)}: {fault}"
+        for path, page in pages.items()
+        for fault in audit(path, page, pages)
+    ]
+    footers = {str(page.select_one(".provenance")) for page in pages.values()}
+    if len(footers) > 1:
+        faults.append("the pages did not all run with the same model and library")
+    if not pages:
+        faults.append(f"{html}: there are no pages")
+    print("\n".join(faults) or f"{len(pages)} pages keep what they promise.")
+    return len(faults)
+
+
+def parse(path: Path) -> BeautifulSoup:
+    """Read a page."""
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def audit(
+    path: Path, page: BeautifulSoup, pages: dict[Path, BeautifulSoup]
+) -> Iterator[str]:
+    """Yield the faults of one page."""
+    article = page.select_one("article.bd-article")
+    if article is None:
+        yield "it has no article"
+        return
+    yield from unfaithful_listings(article)
+    yield from undescribed_pictures(article)
+    yield from foreign_scripts(article)
+    yield from fetched_from_elsewhere(page)
+    yield from dead_links(path, page, pages)
+    if "Traceback (most recent call last)" in article.get_text():
+        yield "it shows a traceback"
+    if page.select_one(".provenance") is None:
+        yield "its footer does not say what it ran with"
+
+
+def unfaithful_listings(article: Tag) -> Iterator[str]:
+    """Compare each listing with the lines of the file that its caption names."""
+    for listing in article.select("div.listing"):
+        caption = listing.select_one(".caption-text").get_text()
+        path, first, last = re.fullmatch(r"(\S+), lines (\d+)–(\d+)", caption).groups()
+        lines = (REPOSITORY / path).read_text(encoding="utf-8").splitlines()
+        source = textwrap.dedent("\n".join(lines[int(first) - 1 : int(last)]))
+        block = listing.select_one("pre")
+        for number in block.select(".linenos"):
+            number.extract()
+        if block.get_text().rstrip() != source:
+            yield f"the listing of {caption} is not what the file says"
+
+
+def undescribed_pictures(article: Tag) -> Iterator[str]:
+    """Look for pictures without words: alt text that somebody wrote, and a caption."""
+    for picture in article.select("img"):
+        name = Path(picture["src"]).name
+        alt = picture.get("alt", "")
+        if len(alt.split()) < 5 or name in alt:
+            yield f"the picture {name} has no alt text that says what to see"
+        figure = picture.find_parent("figure")
+        caption = figure and figure.select_one("figcaption .caption-text")
+        if not caption or len(caption.get_text().split()) < 3:
+            yield f"the picture {name} has no caption"
+
+
+def foreign_scripts(article: Tag) -> Iterator[str]:
+    """Look for anything that would run: data may be shown, but never obeyed."""
+    for script in article.select("script, iframe, object, embed"):
+        if not any(mark in str(script) for mark in THEBE):
+            yield f"it holds a <{script.name}> in the text: {str(script)[:60]}"
+    for tag in article.find_all(True):
+        for name, value in tag.attrs.items():
+            if name.startswith("on") or str(value).lower().startswith("javascript:"):
+                yield f"it holds a handler: <{tag.name} {name}={str(value)[:40]!r}>"
+
+
+def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
+    """Look for anything that a browser would fetch over the network on opening."""
+    wanted = [tag.get(FETCHING[tag.name]) for tag in page.find_all(list(FETCHING))]
+    for link in page.find_all("link"):
+        if FETCHING_LINKS & set(link.get("rel", [])):
+            wanted.append(link.get("href"))
+    for address in wanted:
+        if address and re.match(r"(\w+:)?//", address):
+            yield f"it fetches {address}"
+
+
+def dead_links(
+    path: Path, page: BeautifulSoup, pages: dict[Path, BeautifulSoup]
+) -> Iterator[str]:
+    """Look for links and anchors within the book that lead nowhere."""
+    for link in page.select("a[href], link[href], img[src], script[src]"):
+        address = urlsplit(link.get("href") or link.get("src"))
+        if address.scheme or address.netloc:
+            continue
+        target = (
+            (path.parent / unquote(address.path)).resolve() if address.path else path
+        )
+        if not target.exists():
+            yield f"a link leads nowhere: {address.geturl()}"
+        elif address.fragment and target.suffix == ".html":
+            there = pages.get(target) or parse(target)
+            if not there.find(id=unquote(address.fragment)):
+                yield f"a link's anchor is not on its page: {address.geturl()}"
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(Path(sys.argv[1]).resolve()), 1))

@@ -1,0 +1,82 @@
+"""The audit of the built pages finds every defect that is planted in one."""
+
+from pathlib import Path
+
+import pytest
+
+import audit
+
+SOURCE = Path(audit.__file__).relative_to(audit.REPOSITORY).as_posix()
+LISTING = (
+    '<div class="listing"><span class="caption-text"><code>{path}</code>, '
+    'lines 1–1</span><pre><span class="linenos">1</span>{line}</pre></div>'
+)
+FIRST_LINE = Path(audit.__file__).read_text("utf-8").splitlines()[0]
+PAGE = f"""<html><head>
+<link rel="stylesheet" href="style.css"><link rel="next" href="https://x.example/">
+</head><body><article class="bd-article" id="top">
+{LISTING.format(path=SOURCE, line=FIRST_LINE)}
+<figure><img src="p.png" alt="A line that rises from left to right.">
+<figcaption><span class="caption-text">It rises all the way.</span></figcaption></figure>
+<a href="#top">up</a> <a href="other.html#there">over</a>
+<a href="https://example.org/elsewhere">away</a>
+<script>kernelName = 'python3'</script>
+</article><p class="provenance">pocket</p></body></html>"""
+OTHER = """<article class="bd-article"><p id="there">Here.</p></article>
+<p class="provenance">pocket</p>"""
+
+
+@pytest.fixture
+def html(tmp_path: Path) -> Path:
+    book = tmp_path / "book"
+    book.mkdir()
+    (book / "page.html").write_text(PAGE)
+    (book / "other.html").write_text(OTHER)
+    for name in ("style.css", "p.png"):
+        (book / name).touch()
+    return tmp_path
+
+
+def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main(html) == 0
+    assert capsys.readouterr().out == "2 pages keep what they promise.\n"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "fault"),
+    [
+        (FIRST_LINE, FIRST_LINE.upper(), "is not what the file says"),
+        ("A line that rises from left to right.", "", "no alt text"),
+        ("A line that rises from left to right.", "../_images/p.png", "no alt text"),
+        ("It rises all the way.", "", "has no caption"),
+        ("<figure>", "</figure>", "has no caption"),
+        ('href="style.css"', 'href="https://cdn.example/s.css"', "it fetches https:"),
+        ('src="p.png"', 'src="//cdn.example/p.png"', "it fetches //cdn"),
+        ("</body>", '<script src="http://cdn.example/x.js"></script>', "it fetches"),
+        ("other.html#there", "nowhere.html", "leads nowhere: nowhere.html"),
+        ("other.html#there", "other.html#gone", "anchor is not on its page"),
+        ("#top", "#gone", "anchor is not on its page"),
+        ("up</a>", "<script>alert(1)</script></a>", "it holds a <script>"),
+        ("up</a>", "<b onclick='alert(1)'>up</b></a>", "it holds a handler"),
+        ('href="#top"', 'href="JavaScript:alert(1)"', "it holds a handler"),
+        ("up</a>", "Traceback (most recent call last)</a>", "it shows a traceback"),
+        ('class="provenance"', "", "does not say what it ran with"),
+        (">pocket<", ">gpt2<", "did not all run with the same"),
+        ('class="bd-article"', "", "it has no article"),
+    ],
+)
+def test_a_planted_defect_is_found(
+    html: Path,
+    right: str,
+    wrong: str,
+    fault: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert right in PAGE
+    (html / "book" / "page.html").write_text(PAGE.replace(right, wrong))
+    assert audit.main(html) >= 1
+    assert fault in capsys.readouterr().out
+
+
+def test_no_pages_are_no_success(tmp_path: Path) -> None:
+    assert audit.main(tmp_path) == 1
