@@ -1,6 +1,7 @@
 """The model against transformers, and every way it refuses a bad file or input."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -424,8 +425,8 @@ def test_config_may_spell_the_defaults_out(tmp_path: Path) -> None:
         (VALID | {"scale_attn_by_inverse_layer_idx": True}, "layer_idx is True; GPT-2"),
         (VALID | {"tie_word_embeddings": False}, "tie_word_embeddings is False"),
         (VALID | {"add_cross_attention": True}, "add_cross_attention is True"),
-        *((VALID | {"layer_norm_epsilon": value}, "layer_norm_epsilon must be ")
-          for value in (0, 0.0, -1e-5, float("nan"), float("inf"), True, None, "1e-5")),
+        *((VALID | {"layer_norm_epsilon": value}, "must be a finite float above 0, not")
+          for value in (0, 1, 0.0, -1e-5, math.nan, math.inf, True, None, "1e-5")),
     ],
 )  # fmt: skip
 def test_a_bad_config_is_refused(tmp_path: Path, raw: object, message: str) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -219,7 +220,7 @@ def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
 
 
 def _print_stats(ticks: list[float]) -> None:
-    """The first token includes reading the prompt, so it is timed apart."""
+    """Print the speed, the first token's apart: it includes reading the prompt."""
     line = f"{len(ticks) - 1} new token{'s' if len(ticks) != 2 else ''}"
     if len(ticks) > 1:
         line += f"; the first after {ticks[1] - ticks[0]:.3f} s"
@@ -239,6 +240,6 @@ def _read(text: str) -> str:
     return sys.stdin.read() if text == "-" else text
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     click.echo(f"hardway: {' '.join(message.split())}", err=True)
     sys.exit(2)

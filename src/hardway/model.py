@@ -58,7 +58,7 @@ class Config:
         epsilon = self.layer_norm_epsilon
         if not (isinstance(epsilon, float) and 0 < epsilon < math.inf):
             raise ValueError(
-                f"layer_norm_epsilon must be a finite number above 0, not {epsilon!r}"
+                f"layer_norm_epsilon must be a finite float above 0, not {epsilon!r}"
             )
 
     @property

@@ -99,7 +99,8 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
     if length > MAX_HEADER_BYTES:
         _fail(
             path,
-            f"it claims a header of {length:,} bytes; at most 100,000,000 are allowed",
+            f"it claims a header of {length:,} bytes; "
+            f"at most {MAX_HEADER_BYTES:,} are allowed",
         )
     if 8 + length > file_size:
         _fail(
