@@ -17,7 +17,8 @@ PAGE = f"""<html><head>
 </head><body><article class="bd-article" id="top">
 {LISTING.format(path=SOURCE, line=FIRST_LINE)}
 <figure><img src="p.png" alt="A line that rises from left to right.">
-<figcaption><span class="caption-text">It rises all the way.</span></figcaption></figure>
+<figcaption><span class="caption-text">It rises all the way.</span></figcaption>
+</figure>
 <a href="#top">up</a> <a href="other.html#there">over</a>
 <a href="https://example.org/elsewhere">away</a>
 <script>kernelName = 'python3'</script>
