@@ -15,8 +15,13 @@ export HARDWAY_HOME ?= $(CURDIR)/models
 
 # Sphinx warns about a page when it reads or writes it, and does neither again until the
 # page changes: a failed build has to forget its pages, or the next one would pass.
-build = $(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1) \
-	|| { rm -rf $(1)/_build/.doctrees; exit 1; }
+# The audit then reads what came out.
+define build
+	$(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1) \
+		|| { rm -rf $(1)/_build/.doctrees; exit 1; }
+	$(BIN)/python book/_ext/audit.py $(1)/_build/html
+	@echo "Open $(1)/_build/html/index.html in a browser."
+endef
 
 book: .venv/.installed-book
 	$(call build,.)
@@ -35,7 +40,9 @@ lint: .venv/.installed-test
 
 # The whole book again, on a model of GPT-2 124M's full size that computes what pocket does.
 book-fullsize: .venv/.installed-book $(FULLSIZE)/model.safetensors
-	HARDWAY_MODEL="$(CURDIR)/$(FULLSIZE)" $(call build,_build/on-fullsize)
+	$(call build,_build/on-fullsize)
+
+book-fullsize: export HARDWAY_MODEL := $(CURDIR)/$(FULLSIZE)
 
 $(FULLSIZE)/model.safetensors: tests/fullsize.py $(POCKET)/model.safetensors \
 		| .venv/.installed-book

@@ -113,14 +113,13 @@ def _glued(plain: str) -> dict[str, dict[str, str]]:
 
 
 def test_the_library_s_hash_changes_with_any_of_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(provenance, "LIBRARY", tmp_path)
     hashes = set()
     for name, text in [("a.py", ""), ("a.py", "x"), ("b.py", ""), ("c/d.py", "y")]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-        hashes.add(provenance.library_hash())
+        hashes.add(provenance.tree_hash(tmp_path))
     assert len(hashes) == 4
 
 

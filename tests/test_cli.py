@@ -302,7 +302,7 @@ MISTAKES = [
     (["inspect", "x" * 5000], "File name too long"),
     (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),
     (["tokenize", "\udcff"], "text must not hold a lone surrogate"),
-    (["generate", ""], "prompt_ids must hold at least one id"),
+    (["generate", ""], "the prompt must hold at least one character"),
     (["generate", "hi", "--top-p", "0"], "top_p must be None or"),
     (["generate", "hi", "--top-k", "0"], "top_k must be None or"),
     (["generate", "hi", "--temperature", "nan"], "temperature must be"),

@@ -84,7 +84,7 @@ def glued_values(record: Path) -> dict[str, str]:
 def title(stem: str) -> str:
     """Return the title of a chapter: its first heading."""
     text = (BOOK / f"{stem}.md").read_text(encoding="utf-8")
-    return re.search(r"^# (.+)$", text, re.MULTILINE)[1]
+    return re.findall(r"^# (.+)$", text, re.MULTILINE)[0]
 
 
 if __name__ == "__main__":

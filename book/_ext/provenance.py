@@ -42,19 +42,19 @@ def facts() -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"HARDWAY_MODEL: {error}") from error
     return model | {
-        "library": library_hash(),
+        "library": tree_hash(LIBRARY),
         "python": platform.python_version(),
         "torch": version("torch"),
+        "matplotlib": version("matplotlib"),
     }
 
 
-def library_hash() -> str:
-    """Hash every Python file of the library, names and contents."""
+def tree_hash(directory: Path) -> str:
+    """Hash every Python file below a directory, names and contents."""
     digest = hashlib.sha256()
-    for path in sorted(LIBRARY.rglob("*.py")):
-        digest.update(
-            path.relative_to(LIBRARY).as_posix().encode() + b"\0" + path.read_bytes()
-        )
+    for path in sorted(directory.rglob("*.py")):
+        name = path.relative_to(directory).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -73,7 +73,7 @@ def configure(app: Sphinx, config: Config) -> None:
         for old in caches.iterdir():
             if old.is_dir() and old.name != key:
                 shutil.rmtree(old)
-    config.provenance = key
+    config.provenance = key + tree_hash(Path(__file__).parent)  # how pages are made
     config.nb_execution_cache_path = str(caches / key)
     config.html_theme_options["extra_footer"] = footer(known)
     # The kernels inherit these: the model wherever they start, and sums that do not

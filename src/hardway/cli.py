@@ -195,6 +195,8 @@ def generate(
     from hardway.tokenizer import Tokenizer
 
     prompt = _read(prompt)
+    if not prompt:
+        raise ValueError("the prompt must hold at least one character")
     tokenizer = Tokenizer.from_pretrained(model)
     network = GPT2.from_pretrained(model)
     ids = stream(
