@@ -297,7 +297,7 @@ MISTAKES = [
     (["download", "gpt3"], "name must be one of gpt2, distilgpt2, gpt2-medium, not"),
     (["inspect", "gpt2"], "run `hardway download gpt2`"),
     (["inspect", "no/such"], "'no/such' is neither a directory nor a known model"),
-    (["inspect", "."], "No such file or directory: 'model.safetensors'"),
+    (["inspect", "."], "model.safetensors: No such file or directory"),
     (["inspect", "two\nlines"], "hardway: two lines: it is 0 bytes long"),
     (["inspect", "x" * 5000], "File name too long"),
     (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),

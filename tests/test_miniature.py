@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hardway import Tokenizer, miniature
-from hardway.miniature import D_EMBD, D_HIDDEN, Weights, decode, prefill, random_weights
+from hardway.miniature import N_EMBD, N_HIDDEN, Weights, decode, prefill, random_weights
 
 N_VOCAB = 50257
 TEXT = "hello how are you?"
@@ -60,7 +60,7 @@ def exponentials(scores: list[float]) -> list[float]:
 
 
 def test_the_sizes_are_eight_and_sixteen(weights: Weights) -> None:
-    assert (D_EMBD, D_HIDDEN) == (8, 16)
+    assert (N_EMBD, N_HIDDEN) == (8, 16)
     assert shapes(weights) == {
         "embedding": (N_VOCAB, 8),
         "w_q": (8, 8),

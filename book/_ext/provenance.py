@@ -25,6 +25,8 @@ from hardway import hub
 from hardway.model import expected_shapes
 from pieces import LIBRARY
 
+CACHES_KEPT = 4  # so that undoing a change of the library runs nothing again
+
 
 def facts() -> dict[str, str]:
     """Say what this build runs on."""
@@ -69,10 +71,10 @@ def configure(app: Sphinx, config: Config) -> None:
     known = facts()
     key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
     caches = Path(app.outdir).parent / ".jupyter_cache"
-    if caches.is_dir():
-        for old in caches.iterdir():
-            if old.is_dir() and old.name != key:
-                shutil.rmtree(old)
+    (caches / key).mkdir(parents=True, exist_ok=True)
+    (caches / key).touch()
+    for old in sorted(caches.glob("*/"), key=os.path.getmtime)[:-CACHES_KEPT]:
+        shutil.rmtree(old)
     config.provenance = key + tree_hash(Path(__file__).parent)  # how pages are made
     config.nb_execution_cache_path = str(caches / key)
     config.html_theme_options["extra_footer"] = footer(known)

@@ -31,7 +31,11 @@ def main(arguments: list[str] | None = None) -> None:
         click.echo(err=True)
         sys.exit(130)
     except (click.ClickException, ValueError, OSError) as error:
-        _fail(str(error))
+        path, reason = (
+            getattr(error, "filename", None),
+            getattr(error, "strerror", None),
+        )
+        _fail(f"{path}: {reason}" if path and reason else str(error))
 
 
 @click.group(

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from hardway.tokenizer import Tokenizer
 
-D_EMBD = 8  # numbers per token
-D_HIDDEN = 16  # numbers inside the feed-forward layer
+N_EMBD = 8  # numbers per token
+N_HIDDEN = 16  # numbers inside the feed-forward layer
 
 
 @dataclass(frozen=True)
@@ -63,13 +63,13 @@ def random_weights(n_vocab: int, seed: int = 0) -> Weights:
         return torch.randn(rows, columns, generator=generator) / math.sqrt(rows)
 
     return Weights(
-        embedding=matrix(n_vocab, D_EMBD) * math.sqrt(n_vocab),
-        w_q=matrix(D_EMBD, D_EMBD),
-        w_k=matrix(D_EMBD, D_EMBD),
-        w_v=matrix(D_EMBD, D_EMBD),
-        w_up=matrix(D_EMBD, D_HIDDEN),
-        w_down=matrix(D_HIDDEN, D_EMBD),
-        w_out=matrix(D_EMBD, n_vocab),
+        embedding=matrix(n_vocab, N_EMBD) * math.sqrt(n_vocab),
+        w_q=matrix(N_EMBD, N_EMBD),
+        w_k=matrix(N_EMBD, N_EMBD),
+        w_v=matrix(N_EMBD, N_EMBD),
+        w_up=matrix(N_EMBD, N_HIDDEN),
+        w_down=matrix(N_HIDDEN, N_EMBD),
+        w_out=matrix(N_EMBD, n_vocab),
     )
 
 
@@ -92,7 +92,7 @@ def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) ->
     """
     embedding = weights.embedding[token]  # [8]
     q = embedding @ weights.w_q  # [8]
-    scores = k @ q / math.sqrt(D_EMBD)  # [T]
+    scores = k @ q / math.sqrt(N_EMBD)  # [T]
     attention = torch.softmax(scores, dim=-1)  # [T]
     output = attention @ v  # [8]
     hidden = torch.relu(output @ weights.w_up)  # [16]
@@ -146,7 +146,7 @@ def rounded(tensor: Tensor) -> str:
     """Write a matrix row by row, a vector on one line, to three digits. Chapter 0."""
     if tensor.dim() == 2:
         return "\n".join(f"  {rounded(row)}" for row in tensor)
-    if len(tensor) > D_HIDDEN:
+    if len(tensor) > N_HIDDEN:
         shown = " ".join(f"{number:.3g}" for number in tensor[:3].tolist())
         return f"[{shown} ... {tensor[-1].item():.3g}] ({len(tensor)} numbers)"
     return "[" + " ".join(f"{number:6.3f}" for number in tensor.tolist()) + "]"

@@ -304,8 +304,10 @@ def _name_cells(
     if rows is not None:
         axes.set_yticks(range(len(rows)), map(_drawable, rows), size=size)
     if columns is not None:
-        names = map(_drawable, columns)
-        axes.set_xticks(range(len(columns)), names, size=size, rotation=60, ha="right")
+        axes.set_xticks(range(len(columns)), map(_drawable, columns), size=size)
+        if max(map(len, columns), default=0) > 3:
+            axes.tick_params("x", rotation=60)
+            plt.setp(axes.get_xticklabels(), ha="right")
 
 
 def _drawable(text: str) -> str:

@@ -170,44 +170,36 @@ def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         _fail(path, f"its dtype {dtype!r} is not one the format knows", name)
     if not _are_sizes(shape):
-        _fail(
-            path, f"its shape {shape!r} is not a list of whole numbers below 2^63", name
-        )
+        problem = f"its shape {shape!r} is not a list of whole numbers below 2^63"
+        _fail(path, problem, name)
     if not _are_sizes(offsets) or len(offsets) != 2:
-        _fail(
-            path,
-            f"its data_offsets {offsets!r} are not two whole numbers below 2^63",
-            name,
-        )
+        problem = f"its data_offsets {offsets!r} are not two whole numbers below 2^63"
+        _fail(path, problem, name)
     start, end = offsets
     if start > end:
         _fail(path, f"it starts at byte {start:,}, after its end at {end:,}", name)
+    size = _size_in_bytes(path, name, dtype, shape)
+    if size != end - start:
+        problem = f"its shape {shape} of {dtype} takes {size:,} bytes"
+        _fail(path, f"{problem}, but its data_offsets span {end - start:,}", name)
+    return TensorInfo(dtype, tuple(shape), start, end)
+
+
+def _size_in_bytes(path: Path, name: str, dtype: str, shape: list[int]) -> int:
+    """Multiply left to right, as a 64-bit program would, and refuse an overflow."""
     elements = 1
-    for dimension in shape:  # left to right, as a 64-bit program would multiply
+    for dimension in shape:
         elements *= dimension
         if elements >= 2**64:
-            _fail(
-                path,
-                f"its shape {shape} has more elements than 64 bits can count",
-                name,
-            )
+            problem = f"its shape {shape} has more elements than 64 bits can count"
+            _fail(path, problem, name)
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
-        _fail(
-            path,
-            f"its shape {shape} of {dtype} has more bits than 64 bits can count",
-            name,
-        )
+        problem = f"its shape {shape} of {dtype} has more bits than 64 bits can count"
+        _fail(path, problem, name)
     if bits % 8:
         _fail(path, f"its {bits} bits do not fill whole bytes", name)
-    if bits // 8 != end - start:
-        _fail(
-            path,
-            f"its shape {shape} of {dtype} takes {bits // 8:,} bytes, "
-            f"but its data_offsets span {end - start:,}",
-            name,
-        )
-    return TensorInfo(dtype, tuple(shape), start, end)
+    return bits // 8
 
 
 def _are_sizes(values: Any) -> bool:
