@@ -164,7 +164,7 @@ def tokenize(text: str, model: str) -> None:
     type=float,
     default=0.0,
     show_default=True,
-    help="0 takes the likeliest.",
+    help="0 always takes the likeliest, and soon repeats itself.",
 )
 @click.option("--top-k", type=int, help="Draw from the k likeliest tokens only.")
 @click.option(
