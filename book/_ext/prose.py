@@ -1,0 +1,60 @@
+"""Warn of numbers typed in prose: what a run could change, the run has to say.
+
+Decimals, percentages and whole numbers over 12 may stand in code, in formulas, in roles
+such as ``{glue:text}``, and in tables about GPT-2 124M, which say so in their first
+row.
+"""
+
+import re
+from collections.abc import Iterator
+
+from sphinx.application import Sphinx
+from sphinx.util import logging
+
+logger = logging.getLogger(__name__)
+
+LARGEST_PLAIN = 12  # up to here a number is a word: "twelve layers", "3 steps"
+ALLOWED = [
+    r"GPT-2 124M",  # the model's name
+    r"SHA-256",  # the hash's name
+    r"\b32 bits\b",  # four bytes, on any machine
+    r"\b(19|20)\d\d\b",  # a year
+]
+NOT_PROSE = [
+    re.compile(r"\A---\n.*?\n---\n", re.DOTALL),  # the header
+    re.compile(r"^(```+|~~~+).*?^\1\s*$", re.DOTALL | re.MULTILINE),  # cells, listings
+    re.compile(r"\$\$.*?\$\$", re.DOTALL),
+    re.compile(r"\$[^$\n]+\$"),
+    re.compile(r"\{[\w:]+\}`[^`]*`"),  # roles
+    re.compile(r"`[^`]*`"),
+    re.compile(r"\]\([^)]*\)"),  # the targets of links
+    re.compile(r"^\|[^\n]*GPT-2 124M[^\n]*\n(\|[^\n]*\n)*", re.MULTILINE),
+    *map(re.compile, ALLOWED),
+]
+NUMBER = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)(\s?%)?")
+
+
+def typed_numbers(text: str) -> Iterator[str]:
+    """Yield each number in the prose of a chapter that should come from the run."""
+    for pattern in NOT_PROSE:
+        text = pattern.sub(" ", text)
+    for match in NUMBER.finditer(text):
+        digits, percent = match[1].rstrip(","), match[2] or ""
+        whole = "." not in digits and not percent
+        if not whole or int(digits.replace(",", "")) > LARGEST_PLAIN:
+            around = " ".join(
+                text[max(0, match.start() - 30) : match.end() + 20].split()
+            )
+            yield f"{digits + percent!r} is typed by hand: …{around}…"
+
+
+def check(app: Sphinx, docname: str, source: list[str]) -> None:
+    """Warn of the typed numbers of one page."""
+    for problem in typed_numbers(source[0]):
+        logger.warning(problem, location=docname, type="prose")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Check each page as it is read."""
+    app.connect("source-read", check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

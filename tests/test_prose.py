@@ -1,0 +1,54 @@
+"""No number that the run could change is typed in prose; planted ones are found."""
+
+from pathlib import Path
+
+import pytest
+
+from pieces import REPOSITORY
+from prose import typed_numbers
+
+CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_no_number_of_a_chapter_is_typed_by_hand(chapter: Path) -> None:
+    assert list(typed_numbers(chapter.read_text("utf-8"))) == []
+
+
+@pytest.mark.parametrize(
+    ("prose", "number"),
+    [
+        ("There are 148 tensors.", "148"),
+        ("It has 7,688,320 parameters.", "7,688,320"),
+        ("The loss is 4.102 nats.", "4.102"),
+        ("The loss is 0.5.", "0.5"),
+        ("Every head gives it 5 % of its attention.", "5 %"),
+        ("It is 42%.", "42%"),
+        ("In all, 13, no less.", "13"),
+        ("| part | pocket |\n|---|---|\n| width | 128 |\n", "128"),
+        ("```python\n1\n```\nand 99 more", "99"),
+        ("| GPT-2 124M |\n|---|\n| 768 |\n\nand 768 here", "768"),
+    ],
+)
+def test_a_typed_number_is_found(prose: str, number: str) -> None:
+    found = list(typed_numbers(prose))
+    assert len(found) == 1
+    assert found[0].startswith(f"{number!r} is typed by hand")
+
+
+@pytest.mark.parametrize(
+    "prose",
+    [
+        "Twelve layers, 12 heads, 3 steps, chapter 8.",
+        "There are {glue:text}`n` tensors, `148` in code, $124{,}439{,}808$ in maths.",
+        "---\nformat_version: 0.13\n---\n",
+        "```{code-cell} ipython3\nx = 50257\n```\n",
+        "$$\n0.044715\n$$",
+        "Vaswani et al. 2017 and GPT-2 124M, with a SHA-256.",
+        "[chapter 6](06-forward.md#in-768-numbers)",
+        "| size | GPT-2 124M |\n|---|---|\n| width | 768 |\n| words | 50,257 |\n",
+        "version3.11 and h.10.ln_1",
+    ],
+)
+def test_what_cannot_change_may_be_typed(prose: str) -> None:
+    assert list(typed_numbers(prose)) == []
