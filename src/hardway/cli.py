@@ -101,7 +101,9 @@ def download(name: str, directory: Path | None) -> None:
 def inspect(file_or_model: str) -> None:
     """List the tensors of a file or model.
 
-    Each has its name, dtype, shape, bytes and parameters (chapter 1).
+    FILE_OR_MODEL is a safetensors file, a known model's name, or a directory with a
+    model.safetensors. Each tensor has a name, dtype, shape, bytes and parameters
+    (chapter 1).
     """
     import math
 
