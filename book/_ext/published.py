@@ -1,0 +1,54 @@
+"""Say where the book is published: one setting, from which every address follows.
+
+``repository: url`` in ``_config.yml`` is the setting. Where it is empty, a build on
+GitHub Actions takes the repository it runs in; anywhere else there is no repository,
+and the pages carry no button that would lead to one.
+"""
+
+import os
+from urllib.parse import urlsplit
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+BUTTONS = (
+    "use_repository_button",
+    "use_issues_button",
+    "use_edit_page_button",
+    "use_source_button",
+)
+
+
+def repository(configured: str) -> str:
+    """Return the repository's address, or nothing where the book is not published."""
+    server = os.environ.get("GITHUB_SERVER_URL", "")
+    name = os.environ.get("GITHUB_REPOSITORY", "")
+    here = f"{server}/{name}" if server and name else ""
+    return (configured or here).rstrip("/")
+
+
+def pages_address(repository: str) -> str:
+    """Return where GitHub Pages serves the site of a repository on GitHub."""
+    parts = urlsplit(repository)
+    if parts.netloc != "github.com":
+        return ""
+    owner, name = parts.path.strip("/").split("/")
+    host = f"{owner.lower()}.github.io"
+    return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Hand the addresses to the theme and to the extensions that need them."""
+    options = config.html_theme_options
+    options["repository_url"] = repository(options.get("repository_url", ""))
+    for button in BUTTONS:
+        options[button] = bool(options["repository_url"])
+    config.html_baseurl = config.html_baseurl or pages_address(
+        options["repository_url"]
+    )
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Settle the addresses before any other extension looks at them."""
+    app.connect("config-inited", configure, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,57 @@
+"""One setting says where the book is published; every address follows from it."""
+
+from types import SimpleNamespace
+
+import pytest
+
+import published
+
+HERE = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "A/book"}
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in HERE:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("repository", "address"),
+    [
+        ("", ""),
+        ("https://github.com/Some/book", "https://some.github.io/book/"),
+        ("https://github.com/some/Some.github.io", "https://some.github.io/"),
+        ("https://gitlab.com/some/book", ""),
+    ],
+)
+def test_where_the_pages_are(repository: str, address: str) -> None:
+    assert published.pages_address(repository) == address
+
+
+def test_no_repository_no_buttons() -> None:
+    config = SimpleNamespace(html_theme_options={"repository_url": ""}, html_baseurl="")
+    published.configure(None, config)
+    assert not any(config.html_theme_options.values())
+    assert config.html_baseurl == ""
+
+
+def test_a_build_on_github_knows_its_repository(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in HERE.items():
+        monkeypatch.setenv(name, value)
+    config = SimpleNamespace(html_theme_options={}, html_baseurl="")
+    published.configure(None, config)
+    assert config.html_theme_options["repository_url"] == "https://github.com/A/book"
+    assert config.html_theme_options["use_edit_page_button"] is True
+    assert config.html_baseurl == "https://a.github.io/book/"
+
+
+def test_the_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in HERE.items():
+        monkeypatch.setenv(name, value)
+    options = {"repository_url": "https://github.com/B/other/"}
+    config = SimpleNamespace(html_theme_options=options, html_baseurl="https://b.org/")
+    published.configure(None, config)
+    assert options["repository_url"] == "https://github.com/B/other"
+    assert config.html_baseurl == "https://b.org/"
