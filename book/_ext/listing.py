@@ -4,23 +4,25 @@
     ```
 
 ``:whole:`` prints a class with its methods, or a module to its end. ``:again:`` marks a
-piece that another listing has shown already. A piece that no listing shows, or that two
-show without the mark, is a warning, and a warning fails the build: no line is hidden.
+piece that another listing has shown already, and the page says so. A piece that no
+listing shows, or that two show without the mark, is a warning, and a warning fails the
+build: no line is hidden. The role ``{listing}`attention.softmax``` leads to a listing.
 """
 
 import textwrap
 from collections import defaultdict
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from docutils import nodes
 from docutils.parsers.rst import directives
+from sphinx import addnodes
 from sphinx.application import Sphinx
-from sphinx.directives.code import container_wrapper
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from pieces import find_pieces, joined, modules, partition
+from pieces import Piece, find_pieces, joined, modules, partition
+from sources import address
 
 logger = logging.getLogger(__name__)
 
@@ -37,19 +39,57 @@ class Listing(SphinxDirective):
             pieces = find_pieces(self.arguments[0], whole="whole" in self.options)
         except LookupError as error:
             raise self.error(str(error)) from error
+        whole = joined(pieces)
+        self.env.note_dependency(str(whole.path))
+        wrapper = nodes.container(
+            "", literal_block=True, classes=["literal-block-wrapper", "listing"]
+        )
+        wrapper += self.caption(whole)
+        wrapper += self.code(whole)
         if "again" not in self.options:
             shown(self.env)[self.env.docname] += [piece.name for piece in pieces]
-        piece = joined(pieces)
-        self.env.note_dependency(str(piece.path))
+            wrapper["names"] = [label(piece.name) for piece in pieces]
+            self.state.document.note_explicit_target(wrapper)
+        return [wrapper]
+
+    def caption(self, piece: Piece) -> nodes.caption:
+        """Say where the piece stands, with a link to it there."""
+        path, lines = piece.place.split(", ")
+        link = nodes.reference(refuri=address(self.env.app, piece), internal=True)
+        link += [nodes.literal(path, path), nodes.Text(f", {lines}")]
+        caption = nodes.caption("", "", link)
+        if "again" in self.options:
+            caption += nodes.Text(" (shown again)")
+        self.set_source_info(caption)
+        return caption
+
+    def code(self, piece: Piece) -> nodes.literal_block:
+        """Show the lines, numbered as in the file."""
         code = textwrap.dedent(piece.text)
         block = nodes.literal_block(code, code)  # where the two differ: no highlighting
         block["language"], block["linenos"] = "python", True
         block["highlight_args"] = {"linenostart": piece.first}
         self.set_source_info(block)
-        path, lines = piece.place.split(", ")
-        wrapper = container_wrapper(self, block, f"``{path}``, {lines}")
-        wrapper["classes"].append("listing")
-        return [wrapper]
+        return block
+
+
+def label(name: str) -> str:
+    """Return the name of the listing's place."""
+    return f"listing-{name}"
+
+
+def reference(name: str) -> addnodes.pending_xref:
+    """Return a link to the listing of a piece, which reads «Listing 7»."""
+    return addnodes.pending_xref(
+        "", nodes.literal(), refdomain="std", reftype="numref", reftarget=label(name),
+        refexplicit=False, refwarn=True,
+    )  # fmt: skip
+
+
+def role(*of_role: Any) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """Make the link that the role asks for."""
+    _, _, name, *_ = of_role
+    return [reference(name)], []
 
 
 def shown(env: BuildEnvironment) -> defaultdict[str, list[str]]:
@@ -96,11 +136,12 @@ def problems(shown: dict[str, list[str]]) -> list[str]:
 def setup(app: Sphinx) -> dict[str, int]:
     """Register the directive, and the check at the end of reading."""
     app.add_directive("listing", Listing)
+    app.add_role("listing", role)
     app.connect("env-purge-doc", forget)
     app.connect("env-merge-info", merge)
     app.connect("env-check-consistency", check)
     return {
-        "env_version": 1,  # raise it, and every page is read again
+        "env_version": 2,  # raise it, and every page is read again
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -37,18 +37,26 @@ def pages_address(repository: str) -> str:
     return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
 
 
+def blob(config: Config) -> str:
+    """Return below which address the repository shows its files, or nothing."""
+    if not config.repository:
+        return ""
+    branch = config.html_theme_options.get("repository_branch", "main")
+    return f"{config.repository}/blob/{os.environ.get('GITHUB_SHA') or branch}"
+
+
 def configure(app: Sphinx, config: Config) -> None:
     """Hand the addresses to the theme and to the extensions that need them."""
     options = config.html_theme_options
-    options["repository_url"] = repository(options.get("repository_url", ""))
+    config.repository = repository(options.get("repository_url", ""))
+    options["repository_url"] = config.repository
     for button in BUTTONS:
-        options[button] = bool(options["repository_url"])
-    config.html_baseurl = config.html_baseurl or pages_address(
-        options["repository_url"]
-    )
+        options[button] = bool(config.repository)
+    config.html_baseurl = config.html_baseurl or pages_address(config.repository)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Settle the addresses before any other extension looks at them."""
+    app.add_config_value("repository", "", "env")  # another one: other links
     app.connect("config-inited", configure, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

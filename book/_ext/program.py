@@ -1,0 +1,179 @@
+"""The map of the program: every definition with its page, its equation and its tests.
+
+``{whole-program}`` lists the definitions of the library, each after the ones it uses, with
+links to where a chapter prints it, to the equation it implements and to the tests that
+use it; the entries of the reference get the same links. Nothing of it is typed. An
+equation whose label is the name of a definition, ``$$ ... $$ (attention.softmax)``, is
+the one that this definition implements.
+"""
+
+import ast
+import re
+from collections.abc import Mapping, Sequence
+
+from docutils import nodes
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective
+
+import listing
+from names import TESTS, defined_in, definitions, tree_of
+from pieces import LIBRARY, REPOSITORY, partition
+from published import blob
+from uses import definitions_in_order, modules_in_order, tests_of, through
+
+BOOK = REPOSITORY / "book"
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = {"Definition": 26, "Printed in": 12, "Equation": 9, "Tests that use it": 53}
+LABELLED = re.compile(r"\$\$ \(([\w.]+)\)$", re.MULTILINE)
+MANY = 3  # so many tests fold away
+
+
+class WholeProgram(SphinxDirective):
+    """List the library's definitions, module by module, in dependency order."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a section with a table for each module."""
+        depend_on_everything(self.env)
+        return [self.module(module) for module in modules_in_order()]
+
+    def module(self, module: str) -> nodes.section:
+        """Say what a module is for, and list what it defines."""
+        section = nodes.section(ids=[f"program-{module.strip('_')}"])
+        summary = nodes.paragraph("", docstring(module).split("\n")[0])
+        rows = [
+            [
+                [nodes.literal("", name.partition(".")[2])],
+                [listing.reference(holder(name))],
+                [equation(name)] if name in equations() else [],
+                self.tests(name),
+            ]
+            for name in definitions_in_order(module)
+        ]
+        section += [nodes.title("", module), summary, table(COLUMNS, rows)]
+        return section
+
+    def tests(self, name: str) -> list[nodes.Node]:
+        """List the tests that use a definition, or what they use it through."""
+        if not (tests := tests_of(name)):
+            users = ", ".join(through(name)) or "Python alone"
+            return [nodes.emphasis("", f"through {users}")]
+        items = nodes.bullet_list("", *(self.test(test) for test in tests))
+        if len(tests) <= MANY:
+            return [items]
+        summary = f"<details><summary>{len(tests)} tests</summary>"
+        return [
+            nodes.raw("", summary, format="html"),
+            items,
+            nodes.raw("", "</details>", format="html"),
+        ]
+
+    def test(self, test: str) -> nodes.list_item:
+        """Name a test, with a link to it where the repository is published."""
+        file, _, function = test.partition(".")
+        shown: nodes.Element = nodes.literal("", f"{file}::{function}")
+        if repository := blob(self.config):
+            line = defined_in(TESTS / f"{file}.py")[function].lineno
+            address = f"{repository}/tests/{file}.py#L{line}"
+            shown = nodes.reference("", "", shown, refuri=address)
+        return nodes.list_item("", nodes.paragraph("", "", shown))
+
+
+def holder(name: str) -> str:
+    """Name the piece that prints a definition: its own, or for a constant the head."""
+    module = name.split(".")[0]
+    return name if name in {piece.name for piece in partition(module)} else module
+
+
+def equations() -> set[str]:
+    """Name the definitions whose equation stands in a chapter."""
+    texts = (path.read_text(encoding="utf-8") for path in BOOK.glob("*.md"))
+    return {label for text in texts for label in LABELLED.findall(text)}
+
+
+def equation(name: str) -> addnodes.pending_xref:
+    """Return a link to the equation that a definition implements."""
+    return addnodes.pending_xref(
+        "", nodes.inline(), refdomain="math", reftype="eq", reftarget=name
+    )
+
+
+def docstring(module: str) -> str:
+    """Return what a module says of itself."""
+    return ast.get_docstring(tree_of(LIBRARY / f"{module}.py")) or ""
+
+
+def table(
+    columns: Mapping[str, int], rows: Sequence[Sequence[list[nodes.Node]]]
+) -> nodes.table:
+    """Make a table; ``columns`` gives the titles and the widths."""
+    group = nodes.tgroup(cols=len(columns))
+    group += [nodes.colspec(colwidth=width) for width in columns.values()]
+    head = nodes.thead("", row([[nodes.Text(title)] for title in columns]))
+    group += [head, nodes.tbody("", *map(row, rows))]
+    return nodes.table("", group, classes=["program", "colwidths-given"])
+
+
+def row(cells: Sequence[list[nodes.Node]]) -> nodes.row:
+    """Make a row; a cell that begins with text becomes a paragraph."""
+    return nodes.row("", *(nodes.entry("", *in_blocks(cell)) for cell in cells))
+
+
+def in_blocks(cell: list[nodes.Node]) -> list[nodes.Node]:
+    """Put text into a paragraph; leave lists, and what folds them, as they are."""
+    if not cell or isinstance(cell[0], nodes.raw | nodes.bullet_list):
+        return cell
+    return [nodes.paragraph("", "", *cell)]
+
+
+def depend_on_everything(env: BuildEnvironment) -> None:
+    """Let a page be read again when a chapter, the library or a test has changed."""
+    for directory, pattern in ((BOOK, "*.md"), (LIBRARY, "*.py"), (TESTS, "*.py")):
+        for path in directory.glob(pattern):
+            env.note_dependency(str(path))
+
+
+def annotate(
+    app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
+) -> None:
+    """Give an entry of the reference its links."""
+    depend_on_everything(app.env)
+    piece = name.partition(".")[2]
+    if piece in definitions():
+        links = [f"Printed in :listing:`{holder(piece)}`."]
+        if piece in equations():
+            links.append(f"Implements :eq:`{piece}`.")
+        if tests := tests_of(piece):
+            links.append(f"Tests: {', '.join(f'``{test}``' for test in tests[:MANY])}")
+        lines += ["", " ".join(links), ""]
+
+
+def problems() -> list[str]:
+    """Say which definitions no test reaches, and which equations belong to none."""
+    untested = [
+        f"no test reaches {name}"
+        for name in definitions()
+        if not (tests_of(name) or through(name) or name == "__init__.__dir__")
+    ]
+    return untested + [
+        f"an equation is labelled {label}, which the library does not define"
+        for label in sorted(equations() - definitions().keys())
+    ]
+
+
+def check(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of every gap in the map."""
+    for problem in problems():
+        logger.warning(problem, type="program")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive, the reference's links, and the check of the map."""
+    app.add_directive("whole-program", WholeProgram)
+    app.connect("autodoc-process-docstring", annotate)
+    app.connect("env-check-consistency", check)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
