@@ -37,6 +37,7 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/zizmor --quiet --offline --strict-collection --pedantic .github
 
 # The tests on the real GPT-2, of which none may be skipped for want of its weights.
 golden: .venv/.installed-test
