@@ -9,7 +9,7 @@ FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test lab lint book-fullsize clean
+.PHONY: book test lab lint golden linkcheck book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -37,6 +37,16 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/zizmor --quiet --offline --strict-collection --pedantic .github
+
+# The tests on the real GPT-2, of which none may be skipped for want of its weights.
+golden: .venv/.installed-test
+	$(BIN)/pytest --no-skip tests/test_golden.py
+
+# Whether the links that leave the book still lead somewhere; one that does not fails it.
+# The book comes first because Sphinx reads a page once, and here without -W.
+linkcheck: book
+	$(BIN)/jupyter-book build . --builder custom --custom-builder linkcheck
 
 # The whole book again, on a model of GPT-2 124M's full size that computes what pocket does.
 book-fullsize: .venv/.installed-book $(FULLSIZE)/model.safetensors

@@ -1,7 +1,7 @@
 """What several test files share: the bundled model and its full-size stand-in."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +18,22 @@ settings.load_profile("hardway")
 
 # Two threads that wait for each other make tiny tensors slow where cores are shared.
 torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-skip", action="store_true", help="a test that would be skipped fails"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.skipped and item.config.getoption("--no-skip"):
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session")

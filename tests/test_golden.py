@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
 from hardway import GPT2, Tokenizer, generate, generate_batch, safetensors
-from hardway.hub import POCKET
+from hardway.hub import CHECKPOINTS, POCKET, RemoteFile
 from references import relative_error
 
 ROOT = Path(__file__).parents[1]
@@ -138,6 +138,15 @@ GPT2_BATCH = {  # transformers, test_modeling_gpt2.py, test_batch_generation
 def gpt2() -> GPT2:
     assert GPT2_DIRECTORY is not None
     return GPT2.from_pretrained(GPT2_DIRECTORY)
+
+
+@needs_gpt2
+@pytest.mark.parametrize("file", CHECKPOINTS["gpt2"].files, ids=lambda file: file.name)
+def test_gpt2_is_what_is_pinned(file: RemoteFile) -> None:
+    """Wherever it came from: only a download hashes what arrives."""
+    assert GPT2_DIRECTORY is not None
+    with open(GPT2_DIRECTORY / file.name, "rb") as there:
+        assert hashlib.file_digest(there, "sha256").hexdigest() == file.sha256
 
 
 @needs_gpt2

@@ -28,7 +28,7 @@ BOOK = REPOSITORY / "book"
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = {"Definition": 26, "Printed in": 12, "Equation": 9, "Tests that use it": 53}
+COLUMNS = {"Definition": 40, "Printed in": 12, "Equation": 8, "Tests that use it": 40}
 LABELLED = re.compile(r"\$\$ \(([\w.]+)\)$", re.MULTILINE)
 MANY = 3  # so many tests fold away
 
@@ -39,29 +39,29 @@ class WholeProgram(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a section with a table for each module."""
         depend_on_everything(self.env)
-        return [self.module(module) for module in modules_in_order()]
+        return [self.module(m) for m in modules_in_order() if definitions_in_order(m)]
 
     def module(self, module: str) -> nodes.section:
         """Say what a module is for, and list what it defines."""
         section = nodes.section(ids=[f"program-{module.strip('_')}"])
-        summary = nodes.paragraph("", docstring(module).split("\n")[0])
+        about = nodes.paragraph("", first_line(tree_of(LIBRARY / f"{module}.py")))
         rows = [
             [
-                [nodes.literal("", name.partition(".")[2])],
+                [nodes.literal("", name.partition(".")[2]), nodes.Text(summary(name))],
                 [listing.reference(holder(name))],
                 [equation(name)] if name in equations() else [],
                 self.tests(name),
             ]
             for name in definitions_in_order(module)
         ]
-        section += [nodes.title("", module), summary, table(COLUMNS, rows)]
+        section += [nodes.title("", module), about, table(COLUMNS, rows)]
         return section
 
     def tests(self, name: str) -> list[nodes.Node]:
         """List the tests that use a definition, or what they use it through."""
         if not (tests := tests_of(name)):
-            users = ", ".join(through(name)) or "Python alone"
-            return [nodes.emphasis("", f"through {users}")]
+            users = ", ".join(through(name))
+            return [nodes.emphasis("", f"through {users}" if users else "by Python")]
         items = nodes.bullet_list("", *(self.test(test) for test in tests))
         if len(tests) <= MANY:
             return [items]
@@ -102,9 +102,16 @@ def equation(name: str) -> addnodes.pending_xref:
     )
 
 
-def docstring(module: str) -> str:
-    """Return what a module says of itself."""
-    return ast.get_docstring(tree_of(LIBRARY / f"{module}.py")) or ""
+def summary(name: str) -> str:
+    """Return what a definition says of itself, to stand behind its name."""
+    node = definitions()[name]
+    documented = isinstance(node, ast.FunctionDef | ast.ClassDef)
+    return f" {first_line(node)}" if documented else ""
+
+
+def first_line(node: ast.AST) -> str:
+    """Return the first line of a docstring, without its markup."""
+    return (ast.get_docstring(node) or "").split("\n")[0].replace("`", "")
 
 
 def table(

@@ -1,10 +1,11 @@
 """Find out who uses what: the order of the program, and the tests of each definition."""
 
 import ast
+import re
 from collections.abc import Mapping
 from functools import cache
 
-from names import TESTS, defined_in, definitions, used_in
+from names import TESTS, defined_in, definitions, tree_of, used_in
 from pieces import LIBRARY, modules
 
 
@@ -61,10 +62,16 @@ def reachable(start: str, edges: Mapping[str, set[str]]) -> set[str]:
 
 def modules_in_order() -> list[str]:
     """Order the modules: each after those it uses."""
-    edges = {module: set[str]() for module in modules()}
+    edges = {module: set[str]() for module in sorted(modules(), key=chapter)}
     for name, used in uses_of_definitions().items():
         edges[name.split(".")[0]] |= {other.split(".")[0] for other in used}
     return in_order(edges)
+
+
+def chapter(module: str) -> str:
+    """Return the number of the chapter that a module says it belongs to."""
+    text = ast.get_docstring(tree_of(LIBRARY / f"{module}.py")) or ""
+    return next(iter(re.findall(r"\(chapters? (\d)", text)), "none")
 
 
 def definitions_in_order(module: str) -> list[str]:
