@@ -87,7 +87,7 @@ def defined_in(path: Path) -> dict[str, ast.AST]:
 
 @cache
 def _exported() -> Names:
-    """Say what the package's own names stand for, from its imports for type checkers."""
+    """Say what the package's own names stand for: it imports them for type checkers."""
     parts = ast.walk(tree_of(LIBRARY / "__init__.py"))
     return _imported([part for part in parts if isinstance(part, ast.ImportFrom)])
 
@@ -163,7 +163,7 @@ def _resolve(node: ast.AST, scope: Names) -> str:
 
 
 def _returned(function: str) -> str:
-    """Say what a call returns: an object of the class, or what the function promises."""
+    """Say what a call returns: an object of the class, or what is annotated."""
     kind, _, name = function.partition(" ")
     module, _, local = name.partition(".")
     path = (LIBRARY if kind == "definition" else TESTS) / f"{module}.py"

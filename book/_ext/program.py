@@ -1,8 +1,8 @@
 """The map of the program: every definition with its page, its equation and its tests.
 
-``{whole-program}`` lists the definitions of the library, each after the ones it uses, with
-links to where a chapter prints it, to the equation it implements and to the tests that
-use it; the entries of the reference get the same links. Nothing of it is typed. An
+``{whole-program}`` lists the definitions of the library, each after the ones it uses,
+with links to where a chapter prints it, to the equation it implements and to the tests
+that use it; the entries of the reference get the same links. Nothing of it is typed. An
 equation whose label is the name of a definition, ``$$ ... $$ (attention.softmax)``, is
 the one that this definition implements.
 """
@@ -28,7 +28,7 @@ BOOK = REPOSITORY / "book"
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = {"Definition": 40, "Printed in": 12, "Equation": 8, "Tests that use it": 40}
+COLUMNS = {"Definition": 36, "Printed in": 12, "Equation": 13, "Tests that use it": 39}
 LABELLED = re.compile(r"\$\$ \(([\w.]+)\)$", re.MULTILINE)
 MANY = 3  # so many tests fold away
 

@@ -1,87 +1,100 @@
-"""Make a page depend on what it ran with: the library, the model, Python and torch.
+"""Make a page depend on what it ran on, say it in the footer, and refuse another.
 
 MyST-NB's cache knows a page's cells and nothing else, so a change of the library would
 leave old output beside new listings. Here the cache's directory is named after a hash
-of everything the cells run on, and every page is read again when that hash changes. The
-same facts stand in every page's footer.
+of everything the cells run on, and every page is read again when that hash changes.
+Each page then states what its own kernel said of itself (see `execution`), and a page
+that ran on anything but what this build prints and names is a warning, which fails it.
 """
 
 import hashlib
 import json
-import math
 import os
-import platform
 import shutil
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
 from sphinx.errors import ConfigError
+from sphinx.util import logging
 
-from hardway import Config as GPT2Config
+from facts import facts, file_hash, tree_hash
 from hardway import hub
-from hardway.model import expected_shapes
 from pieces import LIBRARY
 
+logger = logging.getLogger(__name__)
+
 CACHES_KEPT = 4  # so that undoing a change of the library runs nothing again
-
-
-def facts() -> dict[str, str]:
-    """Say what this build runs on."""
-    try:
-        directory = hub.find(hub.book_model())
-        shapes = expected_shapes(GPT2Config.from_file(directory / "config.json"))
-        model = {
-            "model": directory.absolute().name,
-            "parameters": f"{sum(map(math.prod, shapes.values())):,}",
-            "weights": file_hash(directory / "model.safetensors"),
-            "config": file_hash(directory / "config.json"),
-            "vocabulary": file_hash(directory / "vocab.json"),
-            "merges": file_hash(directory / "merges.txt"),
-        }
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"HARDWAY_MODEL: {error}") from error
-    return model | {
-        "library": tree_hash(LIBRARY),
-        "python": platform.python_version(),
-        "torch": version("torch"),
-        "matplotlib": version("matplotlib"),
-    }
-
-
-def tree_hash(directory: Path) -> str:
-    """Hash every Python file below a directory, names and contents."""
-    digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*.py")):
-        name = path.relative_to(directory).as_posix()
-        digest.update(name.encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    """Hash a file, in pieces that fit in memory."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+EXTENSIONS = Path(__file__).parent
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Point the execution cache, and the footer, at what this build runs on."""
-    known = facts()
-    key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:16]
+    """Point the execution cache at what this build runs on."""
+    known = known_facts()
+    run = json.dumps(known, sort_keys=True) + file_hash(EXTENSIONS / "execution.py")
+    key = hashlib.sha256(run.encode()).hexdigest()[:16]
     caches = Path(app.outdir).parent / ".jupyter_cache"
     (caches / key).mkdir(parents=True, exist_ok=True)
     (caches / key).touch()
     for old in sorted(caches.glob("*/"), key=os.path.getmtime)[:-CACHES_KEPT]:
         shutil.rmtree(old)
-    config.provenance = key + tree_hash(Path(__file__).parent)  # how pages are made
+    config.provenance = known
+    config.page_making = key + tree_hash(EXTENSIONS)
     config.nb_execution_cache_path = str(caches / key)
-    config.html_theme_options["extra_footer"] = footer(known)
     # The kernels inherit these: the model wherever they start, and sums that do not
     # depend on the number of cores.
     os.environ["HARDWAY_MODEL"] = str(hub.find(hub.book_model()).resolve())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def known_facts() -> dict[str, str]:
+    """Say what this build runs on; it must be the library that the pages print."""
+    try:
+        known = facts()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"HARDWAY_MODEL: {error}") from error
+    if known["library"] != tree_hash(LIBRARY):
+        raise ConfigError(
+            "`import hardway` finds another library than src/hardway, which the pages "
+            "print; install this one: pip install -e '.[book]'"
+        )
+    return known
+
+
+def ran_on(env: BuildEnvironment, page: str) -> dict[str, str]:
+    """Return what the kernel of a page said of itself, of a page without cells {}."""
+    metadata = env.metadata[page]
+    language = metadata.get("language_info", {})
+    missing = {"model": "not recorded"} if "kernelspec" in metadata else {}
+    return language.get("ran_on", missing)
+
+
+def check(app: Sphinx, env: BuildEnvironment) -> None:
+    """Warn of every page that ran on something else than this build."""
+    for page in sorted(env.found_docs):
+        for problem in problems(ran_on(env, page), app.config.provenance):
+            logger.warning(problem, location=page, type="provenance")
+
+
+def problems(ran: dict[str, str], known: dict[str, str]) -> list[str]:
+    """Say in what a page's run differs from this build."""
+    return [
+        f"the page ran on {name} {ran.get(name)}, this build has {known[name]}; "
+        "`make clean` forgets old runs"
+        for name in known
+        if ran and ran.get(name) != known[name]
+    ]
+
+
+def add_footer(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Write below each page what it ran on; a page without cells names the build."""
+    ran = ran_on(app.env, page) if page in app.env.found_docs else {}
+    context["theme_extra_footer"] = footer(ran or app.config.provenance)
 
 
 def footer(known: dict[str, str]) -> str:
@@ -96,7 +109,10 @@ def footer(known: dict[str, str]) -> str:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register the configuration value that ties every page to the run."""
-    app.add_config_value("provenance", "", "env")
+    """Register the values that tie every page to the run, and the check of it."""
+    app.add_config_value("provenance", {}, "env")
+    app.add_config_value("page_making", "", "env")  # other extensions: other pages
     app.connect("config-inited", configure)
+    app.connect("env-check-consistency", check)
+    app.connect("html-page-context", add_footer)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -35,7 +35,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
             lineanchors="L", anchorlinenos=True,
         )  # fmt: skip
         title = path.relative_to(REPOSITORY).as_posix()
-        body = f"<h1>{title}</h1>\n<div class=\"source\">{code}</div>"
+        body = f'<h1>{title}</h1>\n<div class="source">{code}</div>'
         yield page_name(module), {"title": title, "body": body}, "page.html"
 
 

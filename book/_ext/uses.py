@@ -1,4 +1,4 @@
-"""Find out who uses what: the order of the program, and the tests of each definition."""
+"""Find out who uses what: the program's order, and each definition's tests."""
 
 import ast
 import re

@@ -1,0 +1,47 @@
+"""Say what the cells of a page run on: the library, the model, Python and torch."""
+
+import hashlib
+import math
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import hardway
+from hardway import hub
+from hardway.model import Config, expected_shapes
+
+
+def facts() -> dict[str, str]:
+    """Describe the library and the model that ``import hardway`` finds here.
+
+    Raises `OSError` or `ValueError` where the model is not there or not a GPT-2.
+    """
+    directory = hub.find(hub.book_model())
+    shapes = expected_shapes(Config.from_file(directory / "config.json"))
+    return {
+        "model": directory.absolute().name,
+        "parameters": f"{sum(map(math.prod, shapes.values())):,}",
+        "weights": file_hash(directory / "model.safetensors"),
+        "config": file_hash(directory / "config.json"),
+        "vocabulary": file_hash(directory / "vocab.json"),
+        "merges": file_hash(directory / "merges.txt"),
+        "library": tree_hash(Path(hardway.__file__).parent),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "matplotlib": version("matplotlib"),
+    }
+
+
+def tree_hash(directory: Path) -> str:
+    """Hash every Python file below a directory, names and contents."""
+    digest = hashlib.sha256()
+    for path in sorted(directory.rglob("*.py")):
+        name = path.relative_to(directory).as_posix()
+        digest.update(name.encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Hash a file, in pieces that fit in memory."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
