@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from safetensors.torch import save_file
 
 import notebooks
 import provenance
+from facts import tree_hash
 from hardway import safetensors
 from pieces import LIBRARY, REPOSITORY, find_pieces, joined
 
@@ -30,6 +32,9 @@ def test_the_table_of_contents_holds_every_chapter() -> None:
 
 def test_a_chapter_is_a_notebook(text: str) -> None:
     """Without this header every code cell would vanish from the page."""
+    if "{whole-program}" in text or ".. automodule::" in text:
+        assert "{code-cell}" not in text  # read off the library, nothing runs
+        return
     header = text.split("---\n")[1]
     assert "format_name: myst" in header
     assert "name: python3" in header
@@ -119,13 +124,13 @@ def test_the_library_s_hash_changes_with_any_of_its_files(
     for name, text in [("a.py", ""), ("a.py", "x"), ("b.py", ""), ("c/d.py", "y")]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-        hashes.add(provenance.tree_hash(tmp_path))
+        hashes.add(tree_hash(tmp_path))
     assert len(hashes) == 4
 
 
 def test_the_facts_of_a_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARDWAY_MODEL", "pocket")
-    known = provenance.facts()
+    known = provenance.known_facts()
     card = (LIBRARY / "models" / "pocket" / "MODEL_CARD.md").read_text("utf-8")
     assert known["model"] == "pocket"
     assert known["parameters"] == "7,688,320"
@@ -142,17 +147,17 @@ def test_the_facts_change_with_every_file_of_the_model(
     model = tmp_path / "a model"
     shutil.copytree(LIBRARY / "models" / "pocket", model)
     monkeypatch.setenv("HARDWAY_MODEL", str(model))
-    before = provenance.facts()
+    before = provenance.known_facts()
     assert before["model"] == "a model"
     for name in ("config.json", "vocab.json", "merges.txt", "model.safetensors"):
         content = (model / name).read_bytes()
         (model / name).write_bytes(content + b"\n")
-        assert provenance.facts() != before
+        assert provenance.known_facts() != before
         (model / name).unlink()
         with pytest.raises(provenance.ConfigError, match=re.escape(name)):
-            provenance.facts()
+            provenance.known_facts()
         (model / name).write_bytes(content)
-    assert provenance.facts() == before
+    assert provenance.known_facts() == before
 
 
 def test_parameters_are_counted_once(
@@ -167,10 +172,48 @@ def test_parameters_are_counted_once(
     more = tensors | masks | {"lm_head.weight": wte.clone()}
     save_file(more, model / "model.safetensors")
     monkeypatch.setenv("HARDWAY_MODEL", str(model))
-    assert provenance.facts()["parameters"] == "7,688,320"
+    assert provenance.known_facts()["parameters"] == "7,688,320"
 
 
 def test_a_missing_model_stops_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARDWAY_MODEL", "nowhere")
     with pytest.raises(provenance.ConfigError, match="nowhere"):
-        provenance.facts()
+        provenance.known_facts()
+
+
+def test_another_library_than_the_printed_one_stops_the_build(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provenance, "LIBRARY", tmp_path)
+    with pytest.raises(provenance.ConfigError, match="finds another library"):
+        provenance.known_facts()
+
+
+def page(ran_on: dict[str, str] | None) -> SimpleNamespace:
+    """The metadata that Sphinx keeps of one page with cells, and one without."""
+    language = {} if ran_on is None else {"language_info": {"ran_on": ran_on}}
+    run = {"kernelspec": {"name": "python3"}} | language
+    return SimpleNamespace(metadata={"run": run, "prose": {}})
+
+
+def test_a_page_that_ran_on_something_else_is_named() -> None:
+    known = {"library": "new", "torch": "2"}
+    fresh = provenance.ran_on(page(known), "run")
+    assert provenance.problems(fresh, known) == []
+    stale = provenance.ran_on(page({"library": "old", "torch": "2"}), "run")
+    (problem,) = provenance.problems(stale, known)
+    assert problem.startswith("the page ran on library old, this build has new;")
+    unknown = provenance.ran_on(page(None), "run")
+    assert len(provenance.problems(unknown, known)) == 2
+    assert provenance.problems(provenance.ran_on(page(known), "prose"), known) == []
+
+
+def test_the_footer_says_what_the_page_itself_ran_on() -> None:
+    known = provenance.known_facts()
+    env = page(known | {"torch": "1.0"})
+    env.found_docs = {"run", "prose"}
+    app = SimpleNamespace(env=env, config=SimpleNamespace(provenance=known))
+    for name, torch_version in (("run", "1.0"), ("search", known["torch"])):
+        context: dict[str, str] = {}
+        provenance.add_footer(app, name, "page.html", context, None)
+        assert f"torch {torch_version}." in context["theme_extra_footer"]

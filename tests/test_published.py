@@ -55,3 +55,14 @@ def test_the_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     published.configure(None, config)
     assert options["repository_url"] == "https://github.com/B/other"
     assert config.html_baseurl == "https://b.org/"
+
+
+def test_where_the_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GITHUB_SHA", raising=False)
+    options = {"repository_branch": "trunk"}
+    config = SimpleNamespace(html_theme_options=options, repository="")
+    assert published.blob(config) == ""
+    config.repository = "https://github.com/B/other"
+    assert published.blob(config) == "https://github.com/B/other/blob/trunk"
+    monkeypatch.setenv("GITHUB_SHA", "abc123")  # its lines stay where they are
+    assert published.blob(config) == "https://github.com/B/other/blob/abc123"

@@ -2,7 +2,7 @@
 
 Decimals, percentages and whole numbers over 12 may stand in code, in formulas, in roles
 such as ``{glue:text}``, and in tables about GPT-2 124M, which say so in their first
-row.
+row. The captions and the alt texts of figures are prose, though they stand in cells.
 """
 
 import re
@@ -22,7 +22,11 @@ ALLOWED = [
 ]
 NOT_PROSE = [
     re.compile(r"\A---\n.*?\n---\n", re.DOTALL),  # the header
-    re.compile(r"^(```+|~~~+).*?^\1\s*$", re.DOTALL | re.MULTILINE),  # cells, listings
+    re.compile(  # code; other directives, such as a note, hold prose
+        r"^(```+|~~~+)(\{(code-cell|listing|math|eval-rst)\}|[^{\n]*$).*?^\1\s*$",
+        re.DOTALL | re.MULTILINE,
+    ),
+    re.compile(r"^(```+|~~~+).*$", re.MULTILINE),  # what fences in the prose of others
     re.compile(r"\$\$.*?\$\$", re.DOTALL),
     re.compile(r"\$[^$\n]+\$"),
     re.compile(r"\{[\w:]+\}`[^`]*`"),  # roles
@@ -31,12 +35,17 @@ NOT_PROSE = [
     re.compile(r"^\|[^\n]*GPT-2 124M[^\n]*\n(\|[^\n]*\n)*", re.MULTILINE),
     *map(re.compile, ALLOWED),
 ]
+DESCRIPTIONS = re.compile(r"^ +(?:caption|alt): (.*)$", re.MULTILINE)
 NUMBER = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)(\s?%)?")
 
 
 def typed_numbers(text: str) -> Iterator[str]:
     """Yield each number in the prose of a chapter that should come from the run."""
-    for pattern in NOT_PROSE:
+    described = DESCRIPTIONS.findall(text)
+    for pattern in NOT_PROSE[:2]:
+        text = pattern.sub(" ", text)
+    text = "\n".join([text, *described])
+    for pattern in NOT_PROSE[2:]:
         text = pattern.sub(" ", text)
     for match in NUMBER.finditer(text):
         digits, percent = match[1].rstrip(","), match[2] or ""
