@@ -9,7 +9,7 @@ FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test lab lint golden linkcheck book-fullsize clean
+.PHONY: book test lab lint reproducible golden linkcheck book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -57,6 +57,17 @@ book-fullsize: export HARDWAY_MODEL := $(CURDIR)/$(FULLSIZE)
 $(FULLSIZE)/model.safetensors: tests/fullsize.py $(POCKET)/model.safetensors \
 		| .venv/.installed-book
 	$(BIN)/python tests/fullsize.py $(FULLSIZE)
+
+# Two clean builds: all that the pages do not mark as measured has to be the same.
+REPEATED := _build/reproducible
+reproducible: .venv/.installed-book
+	rm -rf $(REPEATED)
+	$(call build,$(REPEATED)/one)
+	$(call build,$(REPEATED)/two)
+	$(BIN)/python book/_ext/reproducible.py $(REPEATED)/one/_build/html \
+		$(REPEATED)/two/_build/html
+
+reproducible: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 
 clean:
 	rm -rf _build
