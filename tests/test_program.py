@@ -163,6 +163,23 @@ def test_gaps_are_named(tree: Path) -> None:
     ]
 
 
+def test_a_docstring_without_its_chapter_is_named(tree: Path) -> None:
+    path = tree / "hardway" / "first.py"
+    path.write_text(
+        FIRST
+        + "def said():\n    '''Do it. Chapter 1.'''\n"
+        + "def wrong():\n    '''Do it. Chapter 2.'''\n"
+        + "def _private():\n    '''Do it.'''\n"
+    )
+    shown = ["first", "first.said", "first.wrong", "first._private", "first.early"]
+    assert program.silent(
+        {"book/01-first": shown, "book/appendix": ["first.late"]}
+    ) == [
+        "the docstring of first.wrong does not name chapter 1",
+        "the docstring of first.early does not name chapter 1",
+    ]
+
+
 def test_the_order_of_the_real_program() -> None:
     seen: set[str] = set()
     for module in uses.modules_in_order():

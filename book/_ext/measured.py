@@ -14,7 +14,7 @@ NOTE = "Measured by the clock when this copy was built; another run will differ.
 
 
 def mark(app: Sphinx, doctree: nodes.document) -> None:
-    """Write the note below each measured cell, and warn of one that hands out values."""
+    """Write the note below each measured cell; warn of one that hands out values."""
     for cell in doctree.findall(nodes.container):
         if "tag_measured" in cell["classes"]:
             cell += nodes.paragraph("", NOTE, classes=["measured"])

@@ -9,7 +9,7 @@ the one that this definition implements.
 
 import ast
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from docutils import nodes
 from sphinx import addnodes
@@ -172,9 +172,34 @@ def problems() -> list[str]:
     ]
 
 
+def silent(shown: Mapping[str, Iterable[str]]) -> list[str]:
+    """Say which public docstrings do not name the chapter that prints them.
+
+    ``shown`` gives the pieces that each page prints; a chapter's page begins with its
+    number.
+    """
+    found = []
+    for page, names in shown.items():
+        number = re.match(r"\d+", page.rpartition("/")[2])
+        for name in filter(is_public, names) if number else ():
+            text = ast.get_docstring(definitions()[name]) or ""
+            if str(int(number[0])) not in re.findall(r"[Cc]hapters? (\d+)", text):
+                found.append(
+                    f"the docstring of {name} does not name chapter {int(number[0])}"
+                )
+    return found
+
+
+def is_public(name: str) -> bool:
+    """Say whether a piece is a function, class or method that others may call."""
+    node = definitions().get(name)
+    private = any(part.startswith("_") for part in name.split("."))
+    return isinstance(node, ast.FunctionDef | ast.ClassDef) and not private
+
+
 def check(app: Sphinx, env: BuildEnvironment) -> None:
     """Warn of every gap in the map."""
-    for problem in problems():
+    for problem in problems() + silent(listing.shown(env)):
         logger.warning(problem, type="program")
 
 

@@ -117,7 +117,7 @@ class Sampler:
             )
 
     def generator(self) -> torch.Generator:
-        """Return a new source of random numbers: the same ones for the same seed."""
+        """Return a source of random numbers, the same for one seed. Chapter 7."""
         generator = torch.Generator()
         if self.seed is None:
             generator.seed()
@@ -126,7 +126,7 @@ class Sampler:
         return generator
 
     def choose(self, logits: Tensor, generator: torch.Generator) -> int:
-        """Choose a token by the logits [n_vocab]; greedy takes the first of equals."""
+        """Choose by logits [n_vocab]; greedy takes the first of equals. Chapter 7."""
         if self.temperature == 0:
             return int(logits.argmax())
         probabilities = next_token_probabilities(

@@ -63,7 +63,7 @@ class Config:
 
     @property
     def d_head(self) -> int:
-        """The length of one head's queries, keys and values."""
+        """The length of one head's queries, keys and values. Chapter 6."""
         return self.n_embd // self.n_head
 
     @classmethod
@@ -72,6 +72,7 @@ class Config:
 
         It may use Hugging Face's names (vocab_size, n_positions) or GPT-2's own. Raises
         `ValueError` naming the file and what is missing, out of range, or not GPT-2.
+        Chapter 6.
         """
         try:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -213,7 +214,7 @@ class GPT2:
         """Load a known model, or one from a directory.
 
         It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
-        where they are missing, `ValueError` where they are not a GPT-2.
+        where they are missing, `ValueError` where they are not a GPT-2. Chapter 6.
         """
         if not dtype.is_floating_point:
             raise ValueError(
@@ -350,7 +351,8 @@ def skip_padding(
 
     positions: int64 [T]; visible: bool [T, S], the causal mask; n_pad: int64 [B].
     Returns positions [B, T] and visible [B, 1, T, S]. A padding token may see itself,
-    for a softmax over nothing is NaN; nobody ever looks at what comes of it. Chapter 7.
+    for a softmax over nothing is NaN; nobody ever looks at what comes of it. Chapter 6;
+    chapter 7 uses it.
     """
     keys = torch.arange(visible.shape[-1])
     is_token = keys >= n_pad[:, None, None]  # [B, 1, S]

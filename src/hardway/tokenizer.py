@@ -198,7 +198,7 @@ class Tokenizer:
         """Load ``vocab.json`` and ``merges.txt`` of a known model, or from a directory.
 
         Raises `FileNotFoundError` where they are missing, `ValueError` where they are
-        malformed.
+        malformed. Chapter 2.
         """
         directory = hub.find(name_or_directory)
         try:
@@ -225,7 +225,7 @@ class Tokenizer:
         A special token spelled out in the text is plain text, unless
         ``allowed_special`` holds it or is ``"all"``: text from a stranger cannot end a
         document. Raises `ValueError` for a lone surrogate (half of a UTF-16 pair, which
-        no UTF-8 spells) and for an unknown special.
+        no UTF-8 spells) and for an unknown special. Chapter 2.
         """
         specials = self._allowed(allowed_special)
         if not specials:
@@ -241,14 +241,14 @@ class Tokenizer:
         return ids
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of the ids. Raises `ValueError` for an unknown one."""
+        """Return the ids' bytes. Raises `ValueError` for an unknown id. Chapter 2."""
         return b"".join(self._piece(id) for id in ids)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Return the text of the ids.
 
         Bytes that are not UTF-8 become U+FFFD (�). Raises `ValueError` for an id
-        outside the vocabulary.
+        outside the vocabulary. Chapter 2.
         """
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
