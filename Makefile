@@ -1,6 +1,6 @@
 # make book   build the site into _build/html
 # make test   prove the library against its references
-# make lab    open the chapters as notebooks in JupyterLab
+# make lab    build it, and open its pages as notebooks in JupyterLab
 # Each sets itself up in .venv first. Another Python: make book PYTHON=python3.12
 
 PYTHON ?= python3
@@ -9,7 +9,7 @@ FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test lab lint reproducible golden linkcheck book-fullsize clean
+.PHONY: book test lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -29,9 +29,12 @@ book: .venv/.installed-book
 test: .venv/.installed-test
 	$(BIN)/pytest --cov --cov-fail-under=95
 
-lab: .venv/.installed-notebook
-	$(BIN)/python book/_ext/notebooks.py _build/notebooks
-	$(BIN)/jupyter lab _build/notebooks
+lab: book .venv/.installed-notebook
+	$(BIN)/python book/_ext/lab.py _build/html/notebooks _build/notebooks
+
+# Every notebook that the pages offer, where only the package and JupyterLab are installed.
+notebooks-check: book
+	$(BIN)/python tests/run_notebooks.py _build/html/notebooks
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check

@@ -27,22 +27,32 @@ def repository(configured: str) -> str:
     return (configured or here).rstrip("/")
 
 
+def name_on_github(repository: str) -> str:
+    """Return ``owner/name``, or nothing where the repository is not on GitHub."""
+    parts = urlsplit(repository)
+    return parts.path.strip("/") if parts.netloc == "github.com" else ""
+
+
 def pages_address(repository: str) -> str:
     """Return where GitHub Pages serves the site of a repository on GitHub."""
-    parts = urlsplit(repository)
-    if parts.netloc != "github.com":
+    on_github = name_on_github(repository)
+    if not on_github:
         return ""
-    owner, name = parts.path.strip("/").split("/")
+    owner, name = on_github.split("/")
     host = f"{owner.lower()}.github.io"
     return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
 
 
+def revision(config: Config) -> str:
+    """Name what the repository is built at: the commit, where GitHub Actions says it."""
+    branch = config.html_theme_options.get("repository_branch", "main")
+    return os.environ.get("GITHUB_SHA") or branch
+
+
 def blob(config: Config) -> str:
     """Return below which address the repository shows its files, or nothing."""
-    if not config.repository:
-        return ""
-    branch = config.html_theme_options.get("repository_branch", "main")
-    return f"{config.repository}/blob/{os.environ.get('GITHUB_SHA') or branch}"
+    at = revision(config)
+    return f"{config.repository}/blob/{at}" if config.repository else ""
 
 
 def configure(app: Sphinx, config: Config) -> None:
