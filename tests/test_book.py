@@ -1,6 +1,5 @@
 """The chapters and the extensions that build them, without building."""
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -10,11 +9,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import notebooks
 import provenance
 from facts import tree_hash
 from hardway import safetensors
-from pieces import LIBRARY, REPOSITORY, find_pieces, joined
+from pieces import LIBRARY, REPOSITORY
 
 CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
 NAMES = [chapter.stem for chapter in CHAPTERS]
@@ -52,69 +50,6 @@ def test_every_figure_is_described(text: str) -> None:
     figures = text.count("\n  figure:\n")
     assert text.count("\n    alt: ") == figures
     assert len(re.findall(r"\n    caption: \S", text)) == figures
-
-
-def test_notebooks_hold_code_instead_of_directives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "no-build")
-    notebooks.main(tmp_path)
-    for path in CHAPTERS:
-        notebook = json.loads((tmp_path / f"{path.stem}.ipynb").read_text("utf-8"))
-        cells = ["".join(cell["source"]) for cell in notebook["cells"]]
-        prose = "\n".join(
-            text
-            for cell, text in zip(notebook["cells"], cells, strict=True)
-            if cell["cell_type"] == "markdown"
-        )
-        source = path.read_text(encoding="utf-8")
-        assert "{listing}" not in prose
-        assert not notebooks.GLUED.search(prose)
-        assert ".md)" not in prose
-        for name, options in notebooks.LISTING.findall(source):
-            assert joined(find_pieces(name, ":whole:" in options)).text in prose
-        code_cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
-        assert len(code_cells) == source.count("```{code-cell}")
-
-
-def test_a_notebook_that_its_reader_changed_is_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    book = tmp_path / "book"
-    book.mkdir()
-    for name in NAMES[:2]:
-        shutil.copy(REPOSITORY / "book" / f"{name}.md", book)
-    monkeypatch.setattr(notebooks, "BOOK", book)
-    monkeypatch.setattr(notebooks, "title", lambda stem: stem)
-    monkeypatch.setattr(notebooks, "EXECUTED", tmp_path / "no-build")
-    notebooks.main(tmp_path)
-    mine, run = (tmp_path / f"{name}.ipynb" for name in NAMES[:2])
-    edited, executed = json.loads(mine.read_text()), json.loads(run.read_text())
-    edited["cells"][-1]["source"] = "my own notes"
-    mine.write_text(json.dumps(edited))
-    executed["cells"][-1]["metadata"] = {"scrolled": True}  # run and saved, not changed
-    run.write_text(json.dumps(executed))
-    capsys.readouterr()
-    notebooks.main(tmp_path)
-    assert capsys.readouterr().out.startswith(f"{mine} holds your changes and stays;")
-    assert json.loads(mine.read_text()) == edited
-    assert json.loads(run.read_text())["cells"][-1]["metadata"] == {}
-    mine.unlink()
-    notebooks.main(tmp_path)
-    assert "my own notes" not in mine.read_text()
-
-
-def test_notebooks_quote_the_values_of_the_last_build(tmp_path: Path) -> None:
-    record = tmp_path / "x.glue.json"
-    record.write_text(
-        json.dumps({"a": {"data": {"text/plain": "'it\\'s'"}}, "b": _glued("5")})
-    )
-    assert notebooks.glued_values(record) == {"a": "it's", "b": "5"}
-    assert notebooks.glued_values(tmp_path / "missing.json") == {}
-
-
-def _glued(plain: str) -> dict[str, dict[str, str]]:
-    return {"data": {"text/plain": plain}}
 
 
 def test_the_library_s_hash_changes_with_any_of_its_files(

@@ -1,5 +1,6 @@
 """No line of the library is hidden, none is shown twice; planted defects are named."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import pytest
 
 import listing
 import pieces
-from notebooks import LISTING
 from pieces import REPOSITORY, find_pieces, joined, modules, partition
 
 MODULE = """\
@@ -38,6 +38,7 @@ class Thing:
     def grow(self):
         self.size += 1
 """
+LISTING = re.compile(r"^```\{listing\} (\S+)\n((?::\w+:.*\n)*)```$", re.MULTILINE)
 NAMES = ["m", "m.one", "m.TABLE", "m.Thing", "m.Thing.area", "m.Thing.grow"]
 
 

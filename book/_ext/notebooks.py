@@ -96,7 +96,7 @@ def executed(app: Sphinx, path: Path) -> NotebookNode:
     notebook = nbformat.read(path, as_version=4)
     with suppress(KeyError):  # a page may be exempt from the cache
         cache = get_cache(app.config.nb_execution_cache_path)
-        _, notebook = cache.merge_match_into_notebook(notebook, cell_meta=())
+        _, notebook = cache.merge_match_into_notebook(notebook)
     return notebook
 
 

@@ -153,8 +153,11 @@ def formula(page: Page, content: str, label: str) -> str:
 
 def equation_number(page: Page, label: str) -> str:
     """Return the number that an equation has on its page."""
-    docname, _ = page.env.get_domain("math").equations[label]
-    numbers = page.env.toc_fignumbers[docname]["displaymath"]
+    equations = page.env.get_domain("math").equations
+    if label not in equations:
+        page.warn(f"no equation is called {label!r}")
+        return label
+    numbers = page.env.toc_fignumbers[equations[label][0]]["displaymath"]
     return ".".join(map(str, numbers[nodes.make_id(f"equation-{label}")]))
 
 

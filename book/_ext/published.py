@@ -44,7 +44,7 @@ def pages_address(repository: str) -> str:
 
 
 def revision(config: Config) -> str:
-    """Name what the repository is built at: the commit, where GitHub Actions says it."""
+    """Name what is built: the commit, where GitHub Actions says it, or the branch."""
     branch = config.html_theme_options.get("repository_branch", "main")
     return os.environ.get("GITHUB_SHA") or branch
 
