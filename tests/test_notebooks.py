@@ -12,6 +12,7 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
+import measured
 import run_notebooks
 from pieces import find_pieces, joined
 from plain import Page, in_plain_terms
@@ -40,7 +41,7 @@ The answer is {glue:text}`answer`.
 mystnb:
   image: {alt: A dot alone.}
   figure: {name: fig-dot, caption: "A **dot**, see [](second.md)."}
-tags: [wide]
+tags: [measured]
 ---
 Image(b64decode("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk"
                 "YAAAAAYAAjCB0C8AAAAASUVORK5CYII="))
@@ -237,15 +238,16 @@ def test_a_notebook_is_the_page_as_it_ran(build: Build) -> None:
     assert app.statuscode == 0
     notebook = read(app, "first")
     assert notebook.metadata.kernelspec.name == "python3"
-    assert [cell.id for cell in notebook.cells] == [f"cell-{n}" for n in range(7)]
-    assert not any(cell.metadata for cell in notebook.cells)
-    note, title, first, answer, second, caption, end = notebook.cells
+    assert [cell.id for cell in notebook.cells] == [f"cell-{n}" for n in range(8)]
+    note, title, first, answer, second, clock, caption, end = notebook.cells
     assert "a page of the book A Book." in note.source
     assert title.source == "# First page"
     assert [output.text for output in first.outputs] == ["seen\n"]
     assert answer.source == r"The answer is 4\_2\*."
     (picture,) = second.outputs
     assert picture.metadata == {"image/png": {"alt": "A dot alone."}}
+    assert second.metadata == {"tags": ["measured"]}
+    assert clock.source == f"_{measured.NOTE}_"
     assert caption.source == ("_Fig. 1. A **dot**, see [Second page](second.ipynb)._")
     assert end.source == "$$a = b \\tag{1}$$\n\n## A part\n\nThe law is (1)."
     shown = (Path(app.outdir) / "first.html").read_text("utf-8")

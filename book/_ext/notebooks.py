@@ -21,6 +21,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from sphinx.application import Sphinx
 
+import measured
 from plain import ROLES, Page, in_plain_terms, inline, is_notebook
 from published import name_on_github, revision
 
@@ -120,9 +121,15 @@ def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
     for output in outputs:
         if "image/png" in output.get("data", {}) and "image" in wishes:
             output.metadata = {"image/png": {"alt": wishes["image"]["alt"]}}
+    metadata = {key: cell.metadata[key] for key in cell.metadata if key != "mystnb"}
     yield new_code_cell(
-        cell.source, outputs=outputs, execution_count=cell.execution_count
+        cell.source,
+        outputs=outputs,
+        execution_count=cell.execution_count,
+        metadata=metadata,
     )
+    if "measured" in metadata.get("tags", []):
+        yield new_markdown_cell(f"_{measured.NOTE}_")
     if figure := wishes.get("figure"):
         number = ROLES["numref"](page, figure["name"])
         caption = inline(page, figure["caption"])
