@@ -9,8 +9,10 @@ listing shows, or that two show without the mark, is a warning, and a warning fa
 build: no line is hidden. The role ``{listing}`attention.softmax``` leads to a listing.
 """
 
+import re
 import textwrap
 from collections import defaultdict
+from functools import cache
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -21,8 +23,11 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from pieces import Piece, find_pieces, joined, modules, partition
+from pieces import REPOSITORY, Piece, find_pieces, joined, modules, partition
 from sources import address
+
+BOOK = REPOSITORY / "book"
+DIRECTIVE = re.compile(r"^```\{listing\} (\S+)\n((?::\w+:.*\n)*)```$", re.MULTILINE)
 
 logger = logging.getLogger(__name__)
 
@@ -73,16 +78,33 @@ class Listing(SphinxDirective):
         return block
 
 
+@cache
+def pages() -> dict[str, list[str]]:
+    """Map each chapter's name to the pieces that it prints for the first time.
+
+    This reads the chapters' text, before Sphinx does, and once in a build.
+    """
+    return {
+        path.stem: [
+            piece.name
+            for name, options in DIRECTIVE.findall(path.read_text(encoding="utf-8"))
+            if ":again:" not in options
+            for piece in find_pieces(name, ":whole:" in options)
+        ]
+        for path in sorted(BOOK.glob("*.md"))
+    }
+
+
 def label(name: str) -> str:
     """Return the name of the listing's place."""
     return f"listing-{name}"
 
 
-def reference(name: str) -> addnodes.pending_xref:
-    """Return a link to the listing of a piece, which reads «Listing 7»."""
+def reference(name: str, text: str = "") -> addnodes.pending_xref:
+    """Return a link to the listing of a piece: ``text``, or «Listing 7»."""
     return addnodes.pending_xref(
-        "", nodes.literal(), refdomain="std", reftype="numref", reftarget=label(name),
-        refexplicit=False, refwarn=True,
+        "", nodes.literal("", text), refdomain="std", reftype="numref", refwarn=True,
+        reftarget=label(name), refexplicit=bool(text),
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ the one that this definition implements.
 
 import ast
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from docutils import nodes
 from sphinx import addnodes
@@ -19,12 +19,11 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import listing
+from listing import BOOK
 from names import TESTS, defined_in, definitions, tree_of
-from pieces import LIBRARY, REPOSITORY, partition
+from pieces import LIBRARY
 from published import blob
 from uses import definitions_in_order, modules_in_order, tests_of, through
-
-BOOK = REPOSITORY / "book"
 
 logger = logging.getLogger(__name__)
 
@@ -39,23 +38,32 @@ class WholeProgram(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a section with a table for each module."""
         depend_on_everything(self.env)
+        self.printed, self.equations = printed(), equations()
         return [self.module(m) for m in modules_in_order() if definitions_in_order(m)]
 
     def module(self, module: str) -> nodes.section:
         """Say what a module is for, and list what it defines."""
         section = nodes.section(ids=[f"program-{module.strip('_')}"])
         about = nodes.paragraph("", first_line(tree_of(LIBRARY / f"{module}.py")))
-        rows = [
-            [
-                [nodes.literal("", name.partition(".")[2]), nodes.Text(summary(name))],
-                [listing.reference(holder(name))],
-                [equation(name)] if name in equations() else [],
-                self.tests(name),
-            ]
-            for name in definitions_in_order(module)
-        ]
+        rows = [self.cells(name) for name in definitions_in_order(module)]
         section += [nodes.title("", module), about, table(COLUMNS, rows)]
         return section
+
+    def cells(self, name: str) -> list[list[nodes.Node]]:
+        """Say all about one definition, in the order of the columns."""
+        piece, equation = holder(name, self.printed), []
+        if name in self.equations:
+            equation = [
+                addnodes.pending_xref(
+                    "", nodes.inline(), refdomain="math", reftype="eq", reftarget=name
+                )
+            ]
+        return [
+            [nodes.literal("", name.partition(".")[2]), nodes.Text(summary(name))],
+            [listing.reference(piece, f"{self.printed.get(piece)}, {{number}}")],
+            equation,
+            self.tests(name),
+        ]
 
     def tests(self, name: str) -> list[nodes.Node]:
         """List the tests that use a definition, or what they use it through."""
@@ -83,23 +91,24 @@ class WholeProgram(SphinxDirective):
         return nodes.list_item("", nodes.paragraph("", "", shown))
 
 
-def holder(name: str) -> str:
+def holder(name: str, pieces: Container[str]) -> str:
     """Name the piece that prints a definition: its own, or for a constant the head."""
-    module = name.split(".")[0]
-    return name if name in {piece.name for piece in partition(module)} else module
+    return name if name in pieces else name.split(".")[0]
+
+
+def printed() -> dict[str, str]:
+    """Map each piece to the page that prints it: a chapter, or an appendix."""
+    return {
+        piece: f"chapter {int(page[:2])}" if page[:2].isdigit() else "appendix"
+        for page, pieces in listing.pages().items()
+        for piece in pieces
+    }
 
 
 def equations() -> set[str]:
     """Name the definitions whose equation stands in a chapter."""
     texts = (path.read_text(encoding="utf-8") for path in BOOK.glob("*.md"))
     return {label for text in texts for label in LABELLED.findall(text)}
-
-
-def equation(name: str) -> addnodes.pending_xref:
-    """Return a link to the equation that a definition implements."""
-    return addnodes.pending_xref(
-        "", nodes.inline(), refdomain="math", reftype="eq", reftarget=name
-    )
 
 
 def summary(name: str) -> str:
@@ -151,7 +160,7 @@ def annotate(
     depend_on_everything(app.env)
     piece = name.partition(".")[2]
     if piece in definitions():
-        links = [f"Printed in :listing:`{holder(piece)}`."]
+        links = [f"Printed in :listing:`{holder(piece, printed())}`."]
         if piece in equations():
             links.append(f"Implements :eq:`{piece}`.")
         if tests := tests_of(piece):
