@@ -2,9 +2,10 @@
 
     python book/_ext/audit.py _build/html
 
-Each page's listings are the library's lines, its pictures are described, its links lead
-somewhere, it needs no network, holds no traceback and no script that came from a cell,
-and its footer says what it ran with, the same as every other page's.
+The links of every page lead somewhere, it needs no network, and its footer says what it
+ran on, the same as every other page's. A page of the book shows the library's lines as
+they are, describes its pictures, and holds no traceback and nothing from data that a
+browser would obey.
 """
 
 import re
@@ -31,18 +32,21 @@ FETCHING = {
     "embed": "src",
     "object": "data",
 }
+HIGHLIGHTING = {"span", "a"}
 FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
 
 
 def main(html: Path) -> int:
     """Print every fault of the pages below ``html``; return how many there are."""
-    pages = {path: parse(path) for path in sorted((html / "book").glob("*.html"))}
+    found = sorted(set(html.rglob("*.html")) - set(html.glob("_static/**/*.html")))
+    pages = {path: parse(path) for path in found}  # the others are the theme's parts
+    anchors = {path: ids(page) for path, page in pages.items()}
     faults = [
         f"{path.relative_to(html)}: {fault}"
         for path, page in pages.items()
-        for fault in audit(path, page, pages)
+        for fault in audit(path, page, anchors)
     ]
-    footers = {str(page.select_one(".provenance")) for page in pages.values()}
+    footers = {str(footer) for page in pages.values() for footer in footers_of(page)}
     if len(footers) > 1:
         faults.append("the pages did not all run with the same model and library")
     if not pages:
@@ -56,10 +60,32 @@ def parse(path: Path) -> BeautifulSoup:
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
+def ids(page: BeautifulSoup) -> set[str]:
+    """Return the places of a page that a link can lead to."""
+    return {tag["id"] for tag in page.find_all(id=True)}
+
+
+def footers_of(page: BeautifulSoup) -> list[Tag]:
+    """Return what says what the page ran on."""
+    return page.select(".provenance")
+
+
 def audit(
-    path: Path, page: BeautifulSoup, pages: dict[Path, BeautifulSoup]
+    path: Path, page: BeautifulSoup, anchors: dict[Path, set[str]]
 ) -> Iterator[str]:
     """Yield the faults of one page."""
+    yield from fetched_from_elsewhere(page)
+    yield from dead_links(path, page, anchors)
+    if page.select_one("meta[http-equiv=refresh]"):
+        return  # it only leads on
+    if not footers_of(page):
+        yield "its footer does not say what it ran on"
+    if path.parent.name == "book":
+        yield from audit_article(page)
+
+
+def audit_article(page: BeautifulSoup) -> Iterator[str]:
+    """Yield the faults of a page of the book in what it says and shows."""
     article = page.select_one("article.bd-article")
     if article is None:
         yield "it has no article"
@@ -67,12 +93,9 @@ def audit(
     yield from unfaithful_listings(article)
     yield from undescribed_pictures(article)
     yield from foreign_scripts(article)
-    yield from fetched_from_elsewhere(page)
-    yield from dead_links(path, page, pages)
+    yield from unescaped_markup(article)
     if "Traceback (most recent call last)" in article.get_text():
         yield "it shows a traceback"
-    if page.select_one(".provenance") is None:
-        yield "its footer does not say what it ran with"
 
 
 def unfaithful_listings(article: Tag) -> Iterator[str]:
@@ -113,6 +136,13 @@ def foreign_scripts(article: Tag) -> Iterator[str]:
                 yield f"it holds a handler: <{tag.name} {name}={str(value)[:40]!r}>"
 
 
+def unescaped_markup(article: Tag) -> Iterator[str]:
+    """Look for tags in code and output, where highlighting alone may put some."""
+    for tag in article.select("pre *"):
+        if tag.name not in HIGHLIGHTING:
+            yield f"it holds markup in code or output: {str(tag)[:60]}"
+
+
 def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
     """Look for anything that a browser would fetch over the network on opening."""
     wanted = [tag.get(FETCHING[tag.name]) for tag in page.find_all(list(FETCHING))]
@@ -125,9 +155,9 @@ def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
 
 
 def dead_links(
-    path: Path, page: BeautifulSoup, pages: dict[Path, BeautifulSoup]
+    path: Path, page: BeautifulSoup, anchors: dict[Path, set[str]]
 ) -> Iterator[str]:
-    """Look for links and anchors within the book that lead nowhere."""
+    """Look for links and anchors within the site that lead nowhere."""
     for link in page.select("a[href], link[href], img[src], script[src]"):
         address = urlsplit(link.get("href") or link.get("src"))
         if address.scheme or address.netloc:
@@ -137,10 +167,10 @@ def dead_links(
         )
         if not target.exists():
             yield f"a link leads nowhere: {address.geturl()}"
-        elif address.fragment and target.suffix == ".html":
-            there = pages.get(target) or parse(target)
-            if not there.find(id=unquote(address.fragment)):
-                yield f"a link's anchor is not on its page: {address.geturl()}"
+        elif address.fragment and unquote(address.fragment) not in anchors.get(
+            target, {address.fragment}
+        ):
+            yield f"a link's anchor is not on its page: {address.geturl()}"
 
 
 if __name__ == "__main__":

@@ -95,23 +95,33 @@ def pages() -> dict[str, list[str]]:
     }
 
 
+def printed() -> dict[str, str]:
+    """Map each piece to what prints it: a chapter with its number, or an appendix."""
+    return {
+        name: f"chapter {int(page[:2])}" if page[:2].isdigit() else "an appendix"
+        for page, names in pages().items()
+        for name in names
+    }
+
+
 def label(name: str) -> str:
     """Return the name of the listing's place."""
     return f"listing-{name}"
 
 
-def reference(name: str, text: str = "") -> addnodes.pending_xref:
-    """Return a link to the listing of a piece: ``text``, or «Listing 7»."""
+def link(name: str) -> addnodes.pending_xref:
+    """Return a link to a piece's listing; it reads «chapter 4», or «an appendix»."""
+    text = nodes.inline("", printed().get(name, "no page"))
     return addnodes.pending_xref(
-        "", nodes.literal("", text), refdomain="std", reftype="numref", refwarn=True,
-        reftarget=label(name), refexplicit=bool(text),
+        "", text, refdomain="std", reftype="ref", reftarget=label(name),
+        refexplicit=True, refwarn=True,
     )  # fmt: skip
 
 
 def role(*of_role: Any) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     """Make the link that the role asks for."""
     _, _, name, *_ = of_role
-    return [reference(name)], []
+    return [link(name)], []
 
 
 def shown(env: BuildEnvironment) -> defaultdict[str, list[str]]:

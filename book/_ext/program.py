@@ -9,7 +9,7 @@ the one that this definition implements.
 
 import ast
 import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from docutils import nodes
 from sphinx import addnodes
@@ -38,7 +38,7 @@ class WholeProgram(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         """Return a section with a table for each module."""
         depend_on_everything(self.env)
-        self.printed, self.equations = printed(), equations()
+        self.equations = equations()
         return [self.module(m) for m in modules_in_order() if definitions_in_order(m)]
 
     def module(self, module: str) -> nodes.section:
@@ -51,7 +51,7 @@ class WholeProgram(SphinxDirective):
 
     def cells(self, name: str) -> list[list[nodes.Node]]:
         """Say all about one definition, in the order of the columns."""
-        piece, equation = holder(name, self.printed), []
+        equation: list[nodes.Node] = []
         if name in self.equations:
             equation = [
                 addnodes.pending_xref(
@@ -60,7 +60,7 @@ class WholeProgram(SphinxDirective):
             ]
         return [
             [nodes.literal("", name.partition(".")[2]), nodes.Text(summary(name))],
-            [listing.reference(piece, f"{self.printed.get(piece)}, {{number}}")],
+            [listing.link(holder(name))],
             equation,
             self.tests(name),
         ]
@@ -91,18 +91,9 @@ class WholeProgram(SphinxDirective):
         return nodes.list_item("", nodes.paragraph("", "", shown))
 
 
-def holder(name: str, pieces: Container[str]) -> str:
+def holder(name: str) -> str:
     """Name the piece that prints a definition: its own, or for a constant the head."""
-    return name if name in pieces else name.split(".")[0]
-
-
-def printed() -> dict[str, str]:
-    """Map each piece to the page that prints it: a chapter, or an appendix."""
-    return {
-        piece: f"chapter {int(page[:2])}" if page[:2].isdigit() else "appendix"
-        for page, pieces in listing.pages().items()
-        for piece in pieces
-    }
+    return name if name in listing.printed() else name.split(".")[0]
 
 
 def equations() -> set[str]:
@@ -160,7 +151,7 @@ def annotate(
     depend_on_everything(app.env)
     piece = name.partition(".")[2]
     if piece in definitions():
-        links = [f"Printed in :listing:`{holder(piece, printed())}`."]
+        links = [f"Printed in :listing:`{holder(piece)}`."]
         if piece in equations():
             links.append(f"Implements :eq:`{piece}`.")
         if tests := tests_of(piece):
