@@ -8,3 +8,13 @@ function letKeyboardScroll() {
 }
 addEventListener("load", letKeyboardScroll);
 addEventListener("resize", letKeyboardScroll);
+
+// Paper is white: what is printed is printed in the light colours.
+let shownTheme;
+addEventListener("beforeprint", () => {
+  shownTheme = document.documentElement.dataset.theme;
+  document.documentElement.dataset.theme = "light";
+});
+addEventListener("afterprint", () => {
+  document.documentElement.dataset.theme = shownTheme;
+});
