@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from playwright.sync_api import Browser, Error, Playwright
@@ -41,7 +42,7 @@ def launch(playwright: Playwright) -> Browser:
         lacking(f"a Chromium: {error.message.splitlines()[0]}")
 
 
-def lacking(what: str) -> None:
+def lacking(what: str) -> NoReturn:
     """Skip, except where every test has to run."""
     reason = f"the tests of the built pages need {what}"
     if os.environ.get("CI") == "true":
@@ -50,21 +51,28 @@ def lacking(what: str) -> None:
 
 
 @contextmanager
-def serving(directory: Path) -> Iterator[str]:
-    """Serve a directory to this machine only; yield its address."""
-    handler = partial(_Silent, directory=str(directory))
+def serving(directory: Path, root: str = "/") -> Iterator[str]:
+    """Serve a directory to this machine only, below ``root``; yield its address."""
+    handler = partial(_Site, root=root, directory=str(directory))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            yield f"http://127.0.0.1:{server.server_port}/"
+            yield f"http://127.0.0.1:{server.server_port}{root}"
         finally:
             server.shutdown()
             thread.join()
 
 
-class _Silent(SimpleHTTPRequestHandler):
-    """Answers without a log; a client that has left is no fault."""
+class _Site(SimpleHTTPRequestHandler):
+    """Serves below a path, as the site of a project is served, and keeps no log."""
+
+    def __init__(self, *args: Any, root: str, **settings: Any) -> None:
+        self.root = root
+        super().__init__(*args, **settings)
+
+    def translate_path(self, path: str) -> str:
+        return super().translate_path(path.replace(self.root, "/", 1))
 
     def log_message(self, *args: object) -> None:
         pass

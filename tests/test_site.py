@@ -3,6 +3,7 @@
 It needs a Chromium, and the book: `make book`.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,9 @@ def browser() -> Iterator[Browser]:
 def site() -> Iterator[str]:
     if not (HTML / "book" / "index.html").is_file():
         chromium.lacking("the book: run `make book` first")
-    with chromium.serving(HTML) as address:
+    missing_page = (HTML / "404.html").read_text("utf-8")
+    root = re.search(r'href="(/[^"]*)_static/', missing_page)[1]  # where it will be
+    with chromium.serving(HTML, root) as address:
         yield address
 
 
