@@ -104,12 +104,16 @@ def test_paper_is_white(browser: Browser, site: str) -> None:
 )
 def test_search_finds_code(browser: Browser, site: str, words: str, place: str) -> None:
     for home in (site, f"{HTML.as_uri()}/"):
-        with opened(browser, f"{home}search.html?q={words}") as page:
+        with opened(browser, "about:blank") as page:
+            faults = site_checks.watch(page, home)
+            page.goto(f"{home}search.html?q={words}")
             page.wait_for_selector("#search-results li a")
             found = page.locator("#search-results li a").evaluate_all(
                 "links => links.map((link) => link.href)"
             )
-            assert any(place in address for address in found)
+            page.wait_for_load_state("networkidle")
+        assert any(place in address for address in found)
+        assert faults == []
 
 
 def test_the_missing_page_leads_home(browser: Browser, site: str) -> None:

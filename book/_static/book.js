@@ -18,3 +18,6 @@ addEventListener("beforeprint", () => {
 addEventListener("afterprint", () => {
   document.documentElement.dataset.theme = shownTheme;
 });
+
+// Excerpts of what was found have to be fetched, which a browser refuses to a file.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
