@@ -21,7 +21,6 @@ PAGE = f"""<html><head>
 </figure>
 <a href="#top">up</a> <a href="other.html#there">over</a>
 <a href="https://example.org/elsewhere">away</a>
-<script>kernelName = 'python3'</script>
 </article><p class="provenance">pocket</p></body></html>"""
 OTHER = """<article class="bd-article"><p id="there">Here.</p></article>
 <p class="provenance">pocket</p>"""

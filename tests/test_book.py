@@ -61,6 +61,10 @@ def test_the_library_s_hash_changes_with_any_of_its_files(
         (tmp_path / name).write_text(text)
         hashes.add(tree_hash(tmp_path))
     assert len(hashes) == 4
+    before = tree_hash(tmp_path, "*")
+    (tmp_path / "a.css").touch()
+    assert tree_hash(tmp_path) in hashes
+    assert tree_hash(tmp_path, "*") != before
 
 
 def test_the_facts_of_a_build(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The figures: what they say, and that any token can stand in them."""
 
 import io
+import itertools
 import sys
 from collections.abc import Callable, Iterator
 
@@ -9,6 +10,7 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
@@ -51,6 +53,25 @@ def legend(axes: Axes) -> list[str] | None:
     return shown and [text.get_text() for text in shown.get_texts()]
 
 
+def luminance(colour: object) -> float:
+    """From 0, black, to 1, white, as the web defines it."""
+    channels = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+        for c in to_rgb(colour)
+    ]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
+
+
+def lightness(colour: object) -> float:
+    """From 0 to 100, in steps that look alike (L* of CIELAB)."""
+    return 116 * luminance(colour) ** (1 / 3) - 16
+
+
+def contrast(one: object, other: object) -> float:
+    darker, lighter = sorted([luminance(one), luminance(other)])
+    return (lighter + 0.05) / (darker + 0.05)
+
+
 def test_heatmap() -> None:
     figure = plots.heatmap(
         TWO, ["r0", "r1"], ["c0", "c1"],
@@ -79,16 +100,24 @@ def test_heatmap_numbers_can_be_read(diverging: bool) -> None:
     axes = drawn(plots.heatmap(matrix, diverging=diverging)).axes[0]
     (image,) = axes.images
     for text, value in zip(axes.texts, matrix.flatten().tolist(), strict=True):
-        red, green, blue, _ = image.cmap(image.norm(value))
-        channels = [
-            c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
-            for c in (red, green, blue)
-        ]
-        light = sum(
-            w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True)
-        )
-        ratio = 1.05 / (light + 0.05) if text.get_color() == "white" else light * 20 + 1
-        assert ratio >= 4.5, value
+        assert contrast(text.get_color(), image.cmap(image.norm(value))) >= 4.5, value
+
+
+def test_colours_can_be_told_apart_in_greyscale() -> None:
+    """Lines on white ask for 3 to 1, and two neighbours for a difference one sees."""
+    for colour, following in itertools.pairwise([*plots.COLOURS, plots.COLOURS[0]]):
+        assert contrast(colour, "white") >= 3, colour
+        assert abs(lightness(colour) - lightness(following)) >= 10, (colour, following)
+
+
+def test_more_is_lighter_in_greyscale() -> None:
+    """And of the diverging colours, what is nearer to zero."""
+    cividis, pu_or = (mpl.colormaps[name] for name in ("cividis", "PuOr"))
+    shades = [lightness(cividis(i)) for i in range(256)]
+    assert shades == sorted(shades)
+    shades = [lightness(pu_or(i)) for i in range(256)]
+    assert shades[:128] == sorted(shades[:128])
+    assert shades[128:] == sorted(shades[128:], reverse=True)
 
 
 @pytest.mark.parametrize("diverging", [True, False])
@@ -204,6 +233,12 @@ def test_parts_of_a_strip_differ() -> None:
     (axes,) = drawn(plots.strip(dict.fromkeys("abcdefghijklmnop", 1.0))).axes
     looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
     assert len(looks) == 16
+
+
+def test_names_on_a_strip_can_be_read() -> None:
+    (axes,) = drawn(plots.strip(dict.fromkeys("abcd", 1.0))).axes
+    for name, bar in zip(axes.texts, axes.patches, strict=True):
+        assert contrast(name.get_color(), bar.get_facecolor()) >= 4.5
 
 
 def test_grid_of_words() -> None:

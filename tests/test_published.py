@@ -28,11 +28,20 @@ def test_where_the_pages_are(repository: str, address: str) -> None:
     assert published.pages_address(repository) == address
 
 
-def test_no_repository_no_buttons() -> None:
+def test_no_repository_no_buttons_no_card() -> None:
     config = SimpleNamespace(html_theme_options={"repository_url": ""}, html_baseurl="")
     published.configure(None, config)
     assert not any(config.html_theme_options.values())
-    assert config.html_baseurl == ""
+    assert config.html_baseurl == config.ogp_site_url == ""
+    assert config.notfound_urls_prefix == "/"
+    assert 'href="/search.html"' in config.notfound_context["body"]
+    assert card_left_out(config)
+
+
+def card_left_out(config: SimpleNamespace) -> bool:
+    context: dict[str, object] = {}
+    published.leave_out_card(SimpleNamespace(config=config), "", "", context)
+    return "meta" in context
 
 
 def test_a_build_on_github_knows_its_repository(
@@ -44,17 +53,21 @@ def test_a_build_on_github_knows_its_repository(
     published.configure(None, config)
     assert config.html_theme_options["repository_url"] == "https://github.com/A/book"
     assert config.html_theme_options["use_edit_page_button"] is True
-    assert config.html_baseurl == "https://a.github.io/book/"
+    assert config.html_baseurl == config.ogp_site_url == "https://a.github.io/book/"
+    assert config.notfound_urls_prefix == "/book/"
+    assert 'href="/book/search.html"' in config.notfound_context["body"]
+    assert not card_left_out(config)
 
 
 def test_the_setting_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in HERE.items():
         monkeypatch.setenv(name, value)
     options = {"repository_url": "https://github.com/B/other/"}
-    config = SimpleNamespace(html_theme_options=options, html_baseurl="https://b.org/")
+    config = SimpleNamespace(html_theme_options=options, html_baseurl="https://b.org/x")
     published.configure(None, config)
     assert options["repository_url"] == "https://github.com/B/other"
-    assert config.html_baseurl == "https://b.org/"
+    assert config.html_baseurl == "https://b.org/x/"
+    assert config.notfound_urls_prefix == "/x/"
 
 
 def test_where_the_files_are(monkeypatch: pytest.MonkeyPatch) -> None:

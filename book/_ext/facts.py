@@ -32,10 +32,10 @@ def facts() -> dict[str, str]:
     }
 
 
-def tree_hash(directory: Path) -> str:
-    """Hash every Python file below a directory, names and contents."""
+def tree_hash(directory: Path, files: str = "*.py") -> str:
+    """Hash the files of one kind below a directory, names and contents."""
     digest = hashlib.sha256()
-    for path in sorted(directory.rglob("*.py")):
+    for path in sorted(filter(Path.is_file, directory.rglob(files))):
         name = path.relative_to(directory).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 CACHES_KEPT = 4  # so that undoing a change of the library runs nothing again
 EXTENSIONS = Path(__file__).parent
+LOOKS = (EXTENSIONS.parent / "_static", EXTENSIONS.parent / "_templates")
 
 
 def configure(app: Sphinx, config: Config) -> None:
@@ -42,7 +43,8 @@ def configure(app: Sphinx, config: Config) -> None:
     for old in sorted(caches.glob("*/"), key=os.path.getmtime)[:-CACHES_KEPT]:
         shutil.rmtree(old)
     config.provenance = known
-    config.page_making = key + tree_hash(EXTENSIONS)
+    looks = [tree_hash(directory, "*") for directory in LOOKS]
+    config.page_making = "".join([key, tree_hash(EXTENSIONS), *looks])
     config.nb_execution_cache_path = str(caches / key)
     # The kernels inherit these: the model wherever they start, and sums that do not
     # depend on the number of cores.

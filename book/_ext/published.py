@@ -2,10 +2,13 @@
 
 ``repository: url`` in ``_config.yml`` is the setting. Where it is empty, a build on
 GitHub Actions takes the repository it runs in; anywhere else there is no repository,
-and the pages carry no button that would lead to one.
+and the pages carry no button that would lead to one. Without an address for the pages
+they carry no card for other sites either, and the page for addresses that do not exist
+takes the site to be at its server's root.
 """
 
 import os
+from typing import Any
 from urllib.parse import urlsplit
 
 from sphinx.application import Sphinx
@@ -17,6 +20,11 @@ BUTTONS = (
     "use_edit_page_button",
     "use_source_button",
 )
+MISSING_PAGE = """<h1>There is no such page</h1>
+<p>The address you followed leads nowhere in this book: perhaps a page was renamed, or a
+letter was lost on the way.</p>
+<p>Start <a href="{root}book/index.html">at the beginning</a>, or
+<a href="{root}search.html">search the book</a>, its code included.</p>"""
 
 
 def repository(configured: str) -> str:
@@ -62,11 +70,27 @@ def configure(app: Sphinx, config: Config) -> None:
     options["repository_url"] = config.repository
     for button in BUTTONS:
         options[button] = bool(config.repository)
-    config.html_baseurl = config.html_baseurl or pages_address(config.repository)
+    pages = config.html_baseurl or pages_address(config.repository)
+    config.html_baseurl = config.ogp_site_url = pages and pages.rstrip("/") + "/"
+    root = urlsplit(config.html_baseurl).path or "/"
+    config.notfound_urls_prefix = root
+    config.notfound_context = {
+        "title": "There is no such page",
+        "body": MISSING_PAGE.format(root=root),
+    }
+
+
+def leave_out_card(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], *rest: object
+) -> None:
+    """Without an address, write no card: its links would lead nowhere."""
+    if not app.config.ogp_site_url:
+        context["meta"] = {**(context.get("meta") or {}), "ogp_disable": True}
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Settle the addresses before any other extension looks at them."""
     app.add_config_value("repository", "", "env")  # another one: other links
     app.connect("config-inited", configure, priority=100)
+    app.connect("html-page-context", leave_out_card, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

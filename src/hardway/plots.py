@@ -2,8 +2,8 @@
 
 Each function takes plain sequences or tensors and returns a matplotlib figure, which a
 notebook shows. Colour is never the only carrier: cells, bars and lines are labelled,
-and the palettes (cividis, PuOr, four colours of Okabe and Ito) can be told apart in
-greyscale.
+and the palettes (cividis, PuOr, and four of Okabe and Ito's hues, set apart in
+lightness) can be told apart in greyscale.
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 from matplotlib import ticker
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
@@ -22,10 +23,10 @@ from torch import Tensor
 
 COLOURS = (
     "#0072B2",
-    "#D55E00",
-    "#009E73",
-    "#CC79A7",
-)  # blue, vermillion, green, purple
+    "#E0691A",
+    "#005A43",
+    "#54195A",
+)  # blue, orange, green, purple
 MARKERS = ("o", "s", "^", "D")
 LINES = ("-", "--", "-.", ":")
 WIDTH = 7.2  # inches: the width of the text column
@@ -196,7 +197,7 @@ def strip(parts: Mapping[str, float], *, unit: str = "") -> Figure:
                     name,
                     ha="center",
                     va="center",
-                    color="white",
+                    color=_ink_on(COLOURS[i % 4]),
                     size=8,
                 )
             left += size
@@ -292,10 +293,15 @@ def _cells(
 
 
 def _ink(image: Any, value: float) -> str:
-    """Choose white or black for a text, whichever stands out more from its cell."""
-    red, green, blue, _ = image.cmap(image.norm(value))
+    """Choose the colour of a text in a cell; what is not finite has a white cell."""
+    return _ink_on(image.cmap(image.norm(value))) if math.isfinite(value) else "black"
+
+
+def _ink_on(colour: Any) -> str:
+    """Choose white or black for a text, whichever stands out more from its ground."""
+    red, green, blue = to_rgb(colour)
     luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
-    return "white" if luminance < 0.18 and math.isfinite(value) else "black"
+    return "white" if luminance < 0.18 else "black"
 
 
 def _name_cells(

@@ -1,0 +1,247 @@
+"""The built book in a browser: read, searched, printed, by mouse and by keyboard.
+
+It needs a Chromium, and the book: `make book`.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import browser as chromium
+import site_checks
+from pieces import REPOSITORY
+
+HTML = REPOSITORY / "_build" / "html"
+CHAPTERS = [
+    f"book/{path.stem}.html" for path in sorted((REPOSITORY / "book").glob("*.md"))
+]
+PAGES = [*CHAPTERS, "search.html", "genindex.html"]
+ATTENTION = "book/04-attention.html"
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        launched = chromium.launch(playwright)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    if not (HTML / "book" / "index.html").is_file():
+        chromium.lacking("the book: run `make book` first")
+    missing_page = (HTML / "404.html").read_text("utf-8")
+    root = re.search(r'href="(/[^"]*)_static/', missing_page)[1]  # where it will be
+    with chromium.serving(HTML, root) as address:
+        yield address
+
+
+@contextmanager
+def opened(browser: Browser, address: str, **settings: object) -> Iterator[Page]:
+    """Open a page for a new reader, of whom the browser remembers nothing."""
+    context = browser.new_context(viewport=WIDE, **settings)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    page.goto(address)
+    yield page
+    context.close()
+
+
+@pytest.mark.parametrize("name", [*PAGES, "404.html"])
+def test_a_page_is_sound(browser: Browser, site: str, name: str) -> None:
+    """Light and dark, wide and narrow, without an error or a request elsewhere."""
+    with opened(browser, "about:blank", color_scheme="light") as page:
+        faults = site_checks.watch(page, site)
+        page.goto(site + name)
+        faults += site_checks.inaccessible(page)
+        faults += site_checks.raw_formulas(page)
+        page.set_viewport_size(NARROW)
+        faults += site_checks.wider_than_its_window(page)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_selector("html[data-theme=dark]")
+        page.wait_for_timeout(300)  # colours fade over
+        faults += site_checks.inaccessible(
+            page, ["color-contrast", "scrollable-region-focusable"]
+        )
+    assert faults == []
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_needs_no_server_and_can_be_printed(
+    browser: Browser, site: str, name: str
+) -> None:
+    with opened(browser, "about:blank") as page:
+        faults = site_checks.watch(page, "file://")
+        page.goto((HTML / name).as_uri())
+        faults += site_checks.raw_formulas(page)
+        faults += site_checks.unprintable(page)
+    assert faults == []
+
+
+def test_paper_is_white(browser: Browser, site: str) -> None:
+    with opened(browser, site + ATTENTION, color_scheme="dark") as page:
+        theme = page.locator("html")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert theme.get_attribute("data-theme") == "light"
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        assert theme.get_attribute("data-theme") == "dark"
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        ("masked_fill", "04-attention"),
+        ("split_heads", "04-attention"),
+        ("c_attn", "04-attention"),
+        ("wte.weight", "01-weights"),
+    ],
+)
+def test_search_finds_code(browser: Browser, site: str, words: str, place: str) -> None:
+    for home in (site, f"{HTML.as_uri()}/"):
+        with opened(browser, "about:blank") as page:
+            faults = site_checks.watch(page, home)
+            page.goto(f"{home}search.html?q={words}")
+            page.wait_for_selector("#search-results li a")
+            found = page.locator("#search-results li a").evaluate_all(
+                "links => links.map((link) => link.href)"
+            )
+            page.wait_for_load_state("networkidle")
+        assert any(place in address for address in found)
+        assert faults == []
+
+
+def test_the_missing_page_leads_home(browser: Browser, site: str) -> None:
+    with opened(browser, f"{site}404.html") as page:
+        page.get_by_role("link", name="at the beginning").click()
+        assert page.url == f"{site}book/index.html"
+
+
+def test_the_reader_chooses_light_or_dark(browser: Browser, site: str) -> None:
+    with opened(browser, site + ATTENTION, color_scheme="dark") as page:
+        theme = page.locator("html")
+        assert theme.get_attribute("data-theme") == "dark"
+        toggle = page.locator(".theme-switch-button:visible")
+        shown = set()
+        for _ in range(3):
+            toggle.click()
+            shown.add(theme.get_attribute("data-theme"))
+        assert shown == {"light", "dark"}
+        figure = page.locator(".bd-article figure img").first
+        assert figure.evaluate("it => getComputedStyle(it).filter") == "none"
+
+
+def test_what_is_copied_is_the_code(browser: Browser, site: str) -> None:
+    """Without line numbers; and what a cell printed has no button."""
+    with opened(
+        browser, site + ATTENTION, permissions=["clipboard-read", "clipboard-write"]
+    ) as page:
+        listing = page.locator(".listing", has_text="def softmax").first
+        listing.locator(".highlight").hover()
+        listing.locator("button.copybtn").click()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        source = (REPOSITORY / "src/hardway/attention.py").read_text("utf-8")
+        assert copied.startswith("def softmax(")
+        assert copied.rstrip() in source
+        assert page.locator(".cell_input button.copybtn").count() > 10
+        assert page.locator(".cell_output button.copybtn").count() == 0
+
+
+def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
+    with opened(browser, site + ATTENTION) as page:
+        page.wait_for_function("document.querySelector('button.copybtn')")
+        stops = site_checks.walk(page, 60)
+    assert stops[0]["name"] == "Skip to main content"
+    reached = " ".join(str(stop["name"]) for stop in stops)
+    for name in ("Search", "4 · Attention", "Color mode", "Chapter 3", "Copy"):
+        assert name in reached
+    assert [stop["name"] for stop in stops if not stop["seen"]] == []
+
+
+SOUND = """<!doctype html><html lang="en"><head><title>A page</title></head><body>
+<main><h1>A page</h1><p>Text.</p>
+<span class="math"><mjx-container></mjx-container></span>
+<article class="bd-article"><pre>short</pre></article></main></body></html>"""
+LONG_LINE = "a line that would be cut " * 9
+
+
+@pytest.mark.parametrize(
+    ("check", "planted", "fault"),
+    [
+        (site_checks.inaccessible, "<img src='data:,'>", "image-alt"),
+        (
+            site_checks.inaccessible,
+            "<b style='color: #999'>faint</b>",
+            "color-contrast",
+        ),
+        (site_checks.inaccessible, "<h4>too deep</h4>", "heading-order"),
+        (
+            site_checks.inaccessible,
+            "<i class='highlight'><span class='k'>if</span> <span class='k'>if</span>"
+            "<span class='n' style='color: #999'>it</span></i>",
+            "color-contrast",
+        ),
+        (site_checks.wider_than_its_window, "<hr style='width: 400px'>", "pixels wide"),
+        (site_checks.raw_formulas, "<b class='math'>\\(x\\)</b>", "1 formulas"),
+        (site_checks.unprintable, LONG_LINE, "paper cuts pre"),
+        (site_checks.unprintable, "<button>Press</button>", "paper shows button"),
+    ],
+)
+def test_a_planted_defect_is_found(
+    browser: Browser,
+    check: Callable[[Page], Iterator[str]],
+    planted: str,
+    fault: str,
+) -> None:
+    with opened(browser, "about:blank") as page:
+        page.set_viewport_size(NARROW)
+        page.set_content(SOUND)
+        assert list(check(page)) == []
+        page.set_content(SOUND.replace("short", f"short {planted}"))
+        page.set_viewport_size(NARROW)
+        assert any(fault in found for found in check(page))
+
+
+@pytest.mark.parametrize(
+    ("planted", "fault"),
+    [
+        ("<script>console.error('lost')</script>", "error: lost"),
+        ("<script>nobody()</script>", "nobody is not defined"),
+        ("<img src='http://cdn.example/x.png'>", "asks for http://cdn.example/x.png"),
+        ("<img src='missing.png'>", "404"),
+    ],
+)
+def test_a_planted_fault_is_noted(
+    browser: Browser, tmp_path: Path, planted: str, fault: str
+) -> None:
+    (tmp_path / "sound.html").write_text(SOUND)
+    (tmp_path / "planted.html").write_text(SOUND.replace("Text.", planted))
+    with chromium.serving(tmp_path) as home, opened(browser, "about:blank") as page:
+        faults = site_checks.watch(page, home)
+        page.goto(f"{home}sound.html")
+        assert faults == []
+        page.goto(f"{home}planted.html")
+        page.wait_for_load_state("networkidle")
+        assert any(fault in found for found in faults)
+
+
+def test_a_focus_that_does_not_show_is_seen(browser: Browser) -> None:
+    with opened(browser, "about:blank") as page:
+        page.set_content("<button>a</button><button style='outline: none'>b</button>")
+        assert [stop["seen"] for stop in site_checks.walk(page, 2)] == [True, False]
+
+
+def test_where_tests_must_run_nothing_may_be_lacking(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match="need the book"):
+        chromium.lacking("the book")
+    monkeypatch.setenv("CI", "")
+    with pytest.raises(pytest.skip.Exception, match="need the book"):
+        chromium.lacking("the book")
