@@ -56,6 +56,8 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("other.html#there", "nowhere.html", "leads nowhere: nowhere.html"),
         ("other.html#there", "other.html#gone", "anchor is not on its page"),
         ("#top", "#gone", "anchor is not on its page"),
+        ("#top", "/book/gone.html", "leads nowhere: /book/gone.html"),
+        ("#top", "/repository/book/gone.html", "leads nowhere: /repository/"),
         ("up</a>", "<script>alert(1)</script></a>", "it holds a <script>"),
         ("up</a>", "<b onclick='alert(1)'>up</b></a>", "it holds a handler"),
         ('href="#top"', 'href="JavaScript:alert(1)"', "it holds a handler"),
@@ -77,6 +79,13 @@ def test_a_planted_defect_is_found(
     (html / "book" / "page.html").write_text(PAGE.replace(right, wrong))
     assert audit.main(html) >= 1
     assert fault in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("root", ["/", "/repository/"])
+def test_links_from_the_root_of_the_site(html: Path, root: str) -> None:
+    missing = f'<a href="{root}book/page.html#top"></a><p class="provenance">pocket</p>'
+    (html / "404.html").write_text(missing)
+    assert audit.main(html) == 0
 
 
 def test_no_pages_are_no_success(tmp_path: Path) -> None:

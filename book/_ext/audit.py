@@ -159,15 +159,26 @@ def dead_links(
         address = urlsplit(link.get("href") or link.get("src"))
         if address.scheme or address.netloc:
             continue
-        target = (
-            (path.parent / unquote(address.path)).resolve() if address.path else path
-        )
+        target = lead(path, unquote(address.path), anchors)
         if not target.exists():
             yield f"a link leads nowhere: {address.geturl()}"
         elif address.fragment and unquote(address.fragment) not in anchors.get(
             target, {address.fragment}
         ):
             yield f"a link's anchor is not on its page: {address.geturl()}"
+
+
+def lead(path: Path, address: str, anchors: dict[Path, set[str]]) -> Path:
+    """Return where a link on a page leads.
+
+    One that begins with a slash, as on the page for what is missing, starts at the
+    site's root, or at a folder above it that bears the repository's name.
+    """
+    if not address.startswith("/"):
+        return (path.parent / address).resolve() if address else path
+    root = min((page.parent for page in anchors), key=lambda place: len(place.parts))
+    inside = root / address.removeprefix("/")
+    return inside if inside.exists() else root / address[1:].partition("/")[2]
 
 
 if __name__ == "__main__":
