@@ -57,7 +57,7 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("other.html#there", "other.html#gone", "anchor is not on its page"),
         ("#top", "#gone", "anchor is not on its page"),
         ("#top", "/book/gone.html", "leads nowhere: /book/gone.html"),
-        ("#top", "/repository/book/gone.html", "leads nowhere: /repository/"),
+        ("#top", "/repository/book/page.html", "leads nowhere: /repository/"),
         ("up</a>", "<script>alert(1)</script></a>", "it holds a <script>"),
         ("up</a>", "<b onclick='alert(1)'>up</b></a>", "it holds a handler"),
         ('href="#top"', 'href="JavaScript:alert(1)"', "it holds a handler"),
@@ -83,9 +83,16 @@ def test_a_planted_defect_is_found(
 
 @pytest.mark.parametrize("root", ["/", "/repository/"])
 def test_links_from_the_root_of_the_site(html: Path, root: str) -> None:
-    missing = f'<a href="{root}book/page.html#top"></a><p class="provenance">pocket</p>'
+    (html / "_static").mkdir()
+    (html / "_static" / "x.css").touch()
+    missing = (
+        f'<link href="{root}_static/x.css"><a href="{root}book/page.html#top"></a>'
+        '<p class="provenance">pocket</p>'
+    )
     (html / "404.html").write_text(missing)
     assert audit.main(html) == 0
+    (html / "404.html").write_text(missing.replace("page.html", "gone.html"))
+    assert audit.main(html) == 1
 
 
 def test_no_pages_are_no_success(tmp_path: Path) -> None:

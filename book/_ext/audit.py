@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -34,15 +35,29 @@ HIGHLIGHTING = {"span", "a"}
 FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
 
 
+@dataclass(frozen=True)
+class Site:
+    """What a link can lead to: files below ``root``, and the anchors of the pages.
+
+    ``prefix`` is what the address of the root will be, as far as links tell.
+    """
+
+    root: Path
+    prefix: str
+    anchors: dict[Path, set[str]]
+
+
 def main(html: Path) -> int:
     """Print every fault of the pages below ``html``; return how many there are."""
     found = sorted(set(html.rglob("*.html")) - set(html.glob("_static/**/*.html")))
     pages = {path: parse(path) for path in found}  # the others are the theme's parts
+    prefix = re.search(r'"(/[^"]*)_static/', str(pages.get(html / "404.html")))
     anchors = {path: ids(page) for path, page in pages.items()}
+    site = Site(html, prefix[1] if prefix else "/", anchors)
     faults = [
         f"{path.relative_to(html)}: {fault}"
         for path, page in pages.items()
-        for fault in audit(path, page, anchors)
+        for fault in audit(path, page, site)
     ]
     footers = {str(footer) for page in pages.values() for footer in footers_of(page)}
     if len(footers) > 1:
@@ -68,12 +83,10 @@ def footers_of(page: BeautifulSoup) -> list[Tag]:
     return page.select(".provenance")
 
 
-def audit(
-    path: Path, page: BeautifulSoup, anchors: dict[Path, set[str]]
-) -> Iterator[str]:
+def audit(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
     """Yield the faults of one page."""
     yield from fetched_from_elsewhere(page)
-    yield from dead_links(path, page, anchors)
+    yield from dead_links(path, page, site)
     if page.select_one("meta[http-equiv=refresh]"):
         return  # it only leads on
     if not footers_of(page):
@@ -151,34 +164,27 @@ def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
             yield f"it fetches {address}"
 
 
-def dead_links(
-    path: Path, page: BeautifulSoup, anchors: dict[Path, set[str]]
-) -> Iterator[str]:
+def dead_links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
     """Look for links and anchors within the site that lead nowhere."""
     for link in page.select("a[href], link[href], img[src], script[src]"):
         address = urlsplit(link.get("href") or link.get("src"))
         if address.scheme or address.netloc:
             continue
-        target = lead(path, unquote(address.path), anchors)
+        target = lead(path, unquote(address.path), site)
+        anchor = unquote(address.fragment)
         if not target.exists():
             yield f"a link leads nowhere: {address.geturl()}"
-        elif address.fragment and unquote(address.fragment) not in anchors.get(
-            target, {address.fragment}
-        ):
+        elif anchor and target in site.anchors and anchor not in site.anchors[target]:
             yield f"a link's anchor is not on its page: {address.geturl()}"
 
 
-def lead(path: Path, address: str, anchors: dict[Path, set[str]]) -> Path:
-    """Return where a link on a page leads.
-
-    One that begins with a slash, as on the page for what is missing, starts at the
-    site's root, or at a folder above it that bears the repository's name.
-    """
-    if not address.startswith("/"):
-        return (path.parent / address).resolve() if address else path
-    root = min((page.parent for page in anchors), key=lambda place: len(place.parts))
-    inside = root / address.removeprefix("/")
-    return inside if inside.exists() else root / address[1:].partition("/")[2]
+def lead(path: Path, address: str, site: Site) -> Path:
+    """Return where a link on a page leads."""
+    if not address:
+        return path
+    if address.startswith(site.prefix):  # as on the page for what is missing
+        return site.root / address.removeprefix(site.prefix)
+    return (path.parent / address).resolve()
 
 
 if __name__ == "__main__":
