@@ -8,6 +8,7 @@ from pieces import REPOSITORY
 from prose import typed_numbers
 
 CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
+CELL = "```{{code-cell}} ipython3\n---\nmystnb:\n  {}:\n    {}\n---\nx = 50257\n```\n"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
@@ -29,8 +30,13 @@ def test_no_number_of_a_chapter_is_typed_by_hand(chapter: Path) -> None:
         ("```python\n1\n```\nand 99 more", "99"),
         ("```{note}\nThere are 148 tensors.\n```", "148"),
         (":::{note}\nThere are 148 tensors.\n:::", "148"),
-        ("```{code-cell}\n    caption: Of 148 tensors.\n```", "148"),
-        ("```{code-cell}\n    alt: A bar, 60 % of it blue.\n```", "60 %"),
+        ("```{note}\nWords.\n```\nOf 148.\n```{code-cell}\nx = 99\n```", "148"),
+        ("```{admonition} Of 148\nWords.\n```", "148"),
+        ("````{note}\n```{tip}\nOf 148.\n```\n````", "148"),
+        (CELL.format("figure", "caption: Of 148 tensors."), "148"),
+        (CELL.format("figure", "caption: >-\n      Here, of\n      148."), "148"),
+        (CELL.format("image", "alt: A bar, 60 % of it blue."), "60 %"),
+        (CELL.format("image", "{alt: Of 148 tensors.}"), "148"),
         ("| GPT-2 124M |\n|---|\n| 768 |\n\nand 768 here", "768"),
     ],
 )
@@ -47,7 +53,9 @@ def test_a_typed_number_is_found(prose: str, number: str) -> None:
         "There are {glue:text}`n` tensors, `148` in code, $124{,}439{,}808$ in maths.",
         "---\nformat_version: 0.13\n---\n",
         "```{code-cell} ipython3\nx = 50257\n```\n",
-        "```{code-cell}\n    caption: With `top_p=0.9`.\n```",
+        CELL.format("figure", "caption: With `top_p=0.9`."),
+        "```{note}\nWords.\n```\n```{code-cell}\nx = 50257\n```\nWords.",
+        "````\n```{note}\n148\n```\n````",
         "```python\nx = 50257\n```\n",
         "```\n148\n```\n",
         "$$\n0.044715\n$$",

@@ -8,6 +8,7 @@ row. The captions and the alt texts of figures are prose, though they stand in c
 import re
 from collections.abc import Iterator
 
+import yaml
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -20,13 +21,11 @@ ALLOWED = [
     r"\b32 bits\b",  # four bytes, on any machine
     r"\b(19|20)\d\d\b",  # a year
 ]
+HEADER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+FENCE = re.compile(r"^(```+|~~~+)([^`\n]*)\n((?:.*\n)*?)\1\s*$", re.MULTILINE)
+CODE = re.compile(r"\{(code-cell|listing|math|eval-rst)\}|[^{]*\Z")
+SETTINGS = re.compile(r"\A---\n(.*?\n)---$", re.DOTALL | re.MULTILINE)
 NOT_PROSE = [
-    re.compile(r"\A---\n.*?\n---\n", re.DOTALL),  # the header
-    re.compile(  # code; other directives, such as a note, hold prose
-        r"^(```+|~~~+)(\{(code-cell|listing|math|eval-rst)\}|[^{\n]*$).*?^\1\s*$",
-        re.DOTALL | re.MULTILINE,
-    ),
-    re.compile(r"^(```+|~~~+).*$", re.MULTILINE),  # what fences in the prose of others
     re.compile(r"\$\$.*?\$\$", re.DOTALL),
     re.compile(r"\$[^$\n]+\$"),
     re.compile(r"\{[\w:]+\}`[^`]*`"),  # roles
@@ -35,17 +34,13 @@ NOT_PROSE = [
     re.compile(r"^\|[^\n]*GPT-2 124M[^\n]*\n(\|[^\n]*\n)*", re.MULTILINE),
     *map(re.compile, ALLOWED),
 ]
-DESCRIPTIONS = re.compile(r"^ +(?:caption|alt): (.*)$", re.MULTILINE)
 NUMBER = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)(\s?%)?")
 
 
 def typed_numbers(text: str) -> Iterator[str]:
     """Yield each number in the prose of a chapter that should come from the run."""
-    described = DESCRIPTIONS.findall(text)
-    for pattern in NOT_PROSE[:2]:
-        text = pattern.sub(" ", text)
-    text = "\n".join([text, *described])
-    for pattern in NOT_PROSE[2:]:
+    text = without_code(HEADER.sub("", text))
+    for pattern in NOT_PROSE:
         text = pattern.sub(" ", text)
     for match in NUMBER.finditer(text):
         digits, percent = match[1].rstrip(","), match[2] or ""
@@ -55,6 +50,26 @@ def typed_numbers(text: str) -> Iterator[str]:
                 text[max(0, match.start() - 30) : match.end() + 20].split()
             )
             yield f"{digits + percent!r} is typed by hand: …{around}…"
+
+
+def without_code(text: str) -> str:
+    """Leave of each fenced block what is prose: a note's text, a figure's words."""
+
+    def prose(fence: re.Match[str]) -> str:
+        _, kind, body = fence.groups()
+        if CODE.match(kind):
+            return described(body)
+        return f"{kind}\n{without_code(body)}"
+
+    return FENCE.sub(prose, text)
+
+
+def described(cell: str) -> str:
+    """Return the caption and the alt text that a cell gives its figure."""
+    settings = SETTINGS.match(cell)
+    wishes = yaml.safe_load(settings[1]).get("mystnb", {}) if settings else {}
+    alt = wishes.get("image", {}).get("alt", "")
+    return f"{alt}\n{wishes.get('figure', {}).get('caption', '')}"
 
 
 def check(app: Sphinx, docname: str, source: list[str]) -> None:
