@@ -28,13 +28,14 @@ OTHER = """<article class="bd-article"><p id="there">Here.</p></article>
 
 @pytest.fixture
 def html(tmp_path: Path) -> Path:
-    book = tmp_path / "book"
-    book.mkdir()
+    book = tmp_path / "html" / "book"
+    (book / "folder").mkdir(parents=True)
+    (tmp_path / "README.md").touch()  # which the site does not hold
     (book / "page.html").write_text(PAGE)
     (book / "other.html").write_text(OTHER)
     for name in ("style.css", "p.png"):
         (book / name).touch()
-    return tmp_path
+    return tmp_path / "html"
 
 
 def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -53,6 +54,10 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ('href="style.css"', 'href="https://cdn.example/s.css"', "it fetches https:"),
         ('src="p.png"', 'src="//cdn.example/p.png"', "it fetches //cdn"),
         ("</body>", '<script src="http://cdn.example/x.js"></script>', "it fetches"),
+        ("other.html#there", "../../README.md", "leads nowhere: ../../README.md"),
+        ("other.html#there", "folder/", "leads nowhere: folder/"),
+        ("</head>", "<style>@import '//cdn.example/x'</style>", "it fetches //cdn"),
+        ("<p ", "<p style='background: url(http://x.example)' ", "it fetches http:"),
         ("other.html#there", "nowhere.html", "leads nowhere: nowhere.html"),
         ("other.html#there", "other.html#gone", "anchor is not on its page"),
         ("#top", "#gone", "anchor is not on its page"),
@@ -64,7 +69,7 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("up</a>", "Traceback (most recent call last)</a>", "it shows a traceback"),
         ('class="provenance"', "", "does not say what it ran on"),
         (FIRST_LINE, FIRST_LINE + "<b>bold</b>", "it holds markup in code or output"),
-        (">pocket<", ">gpt2<", "did not all run with the same"),
+        (">pocket<", ">gpt2<", "page.html: it did not run with the others' model"),
         ('class="bd-article"', "", "it has no article"),
     ],
 )
@@ -93,6 +98,14 @@ def test_links_from_the_root_of_the_site(html: Path, root: str) -> None:
     assert audit.main(html) == 0
     (html / "404.html").write_text(missing.replace("page.html", "gone.html"))
     assert audit.main(html) == 1
+
+
+def test_a_style_sheet_that_fetches_is_named(
+    html: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (html / "book" / "style.css").write_text("p { background: url( '//x.example/a' ) }")
+    assert audit.main(html) == 1
+    assert capsys.readouterr().out == "book/style.css: it fetches //x.example/a\n"
 
 
 def test_no_pages_are_no_success(tmp_path: Path) -> None:

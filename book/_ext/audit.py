@@ -11,7 +11,8 @@ browser would obey.
 import re
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -32,6 +33,7 @@ FETCHING = {
     "object": "data",
 }
 HIGHLIGHTING = {"span", "a"}
+STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
 FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
 
 
@@ -59,9 +61,12 @@ def main(html: Path) -> int:
         for path, page in pages.items()
         for fault in audit(path, page, site)
     ]
-    footers = {str(footer) for page in pages.values() for footer in footers_of(page)}
-    if len(footers) > 1:
-        faults.append("the pages did not all run with the same model and library")
+    faults += strangers(pages, html)
+    faults += [
+        f"{path.relative_to(html)}: {fault}"
+        for path in sorted(html.rglob("*.css"))
+        for fault in fetched_by_style(path.read_text(encoding="utf-8"))
+    ]
     if not pages:
         faults.append(f"{html}: there are no pages")
     print("\n".join(faults) or f"{len(pages)} pages keep what they promise.")
@@ -78,21 +83,26 @@ def ids(page: BeautifulSoup) -> set[str]:
     return {tag["id"] for tag in page.find_all(id=True)}
 
 
-def footers_of(page: BeautifulSoup) -> list[Tag]:
-    """Return what says what the page ran on."""
-    return page.select(".provenance")
-
-
 def audit(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
     """Yield the faults of one page."""
     yield from fetched_from_elsewhere(page)
     yield from dead_links(path, page, site)
     if page.select_one("meta[http-equiv=refresh]"):
         return  # it only leads on
-    if not footers_of(page):
+    if not page.select_one(".provenance"):
         yield "its footer does not say what it ran on"
     if path.parent.name == "book":
         yield from audit_article(page)
+
+
+def strangers(pages: Mapping[Path, BeautifulSoup], html: Path) -> Iterator[str]:
+    """Yield the pages that ran on something else than most, or are of another build."""
+    footers = {path: str(page.select(".provenance")) for path, page in pages.items()}
+    [(usual, _)] = Counter(footers.values()).most_common(1) or [("", 0)]
+    for path, footer in footers.items():
+        if footer not in (usual, "[]"):
+            name = path.relative_to(html)
+            yield f"{name}: it did not run with the others' model and library"
 
 
 def audit_article(page: BeautifulSoup) -> Iterator[str]:
@@ -162,6 +172,14 @@ def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
     for address in wanted:
         if address and re.match(r"(\w+:)?//", address):
             yield f"it fetches {address}"
+    for tag in page.select("style, [style]"):
+        yield from fetched_by_style(tag.get("style") or tag.get_text())
+
+
+def fetched_by_style(text: str) -> Iterator[str]:
+    """Look in a style sheet, or in a page's own styles, for files from elsewhere."""
+    for address in STYLED.findall(text):
+        yield f"it fetches {address}"
 
 
 def dead_links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
@@ -172,7 +190,7 @@ def dead_links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
             continue
         target = lead(path, unquote(address.path), site)
         anchor = unquote(address.fragment)
-        if not target.exists():
+        if not (target.is_file() and target.is_relative_to(site.root)):
             yield f"a link leads nowhere: {address.geturl()}"
         elif anchor and target in site.anchors and anchor not in site.anchors[target]:
             yield f"a link's anchor is not on its page: {address.geturl()}"
