@@ -109,6 +109,23 @@ def test_hidden_and_doubled_pieces_are_named(library: Path) -> None:
         "hidden: no page shows m.Thing.grow (m.py, lines 25–26)",
     ]
     assert listing.problems({"a": [*NAMES, "m"]}) == ["doubled: m is shown in a and a"]
+    (library / "folder").mkdir()
+    (library / "folder" / "x.py").touch()
+    assert listing.problems({"a": NAMES}) == [
+        "hidden: no page can show folder/x.py, in a folder"
+    ]
+
+
+def test_a_chapter_may_name_a_piece_that_is_not_there(
+    library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directive says so, with the line; here it must not stop the build."""
+    monkeypatch.setattr(listing, "BOOK", library)
+    (library / "1.md").write_text(
+        "```{listing} m.nothing\n```\n```{listing} m.Thing\n:whole:\n```\n"
+        "```{listing} m.one\n:again:\n```\n"
+    )
+    assert listing.pages.__wrapped__() == {"1": NAMES[3:]}
 
 
 def test_the_book_shows_every_piece_once() -> None:

@@ -12,6 +12,7 @@ build: no line is hidden. The role ``{listing}`attention.softmax``` leads to a l
 import re
 import textwrap
 from collections import defaultdict
+from contextlib import suppress
 from functools import cache
 from typing import Any, ClassVar
 
@@ -23,7 +24,7 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
-from pieces import REPOSITORY, Piece, find_pieces, joined, modules, partition
+from pieces import REPOSITORY, Piece, find_pieces, joined, modules, partition, strays
 from sources import address
 
 BOOK = REPOSITORY / "book"
@@ -82,17 +83,18 @@ class Listing(SphinxDirective):
 def pages() -> dict[str, list[str]]:
     """Map each chapter's name to the pieces that it prints for the first time.
 
-    This reads the chapters' text, before Sphinx does, and once in a build.
+    This reads the chapters' text, before Sphinx does, and once in a build. A name that
+    the library does not have is left out: its listing says so.
     """
-    return {
-        path.stem: [
-            piece.name
-            for name, options in DIRECTIVE.findall(path.read_text(encoding="utf-8"))
-            if ":again:" not in options
-            for piece in find_pieces(name, ":whole:" in options)
-        ]
-        for path in sorted(BOOK.glob("*.md"))
-    }
+    found = {}
+    for path in sorted(BOOK.glob("*.md")):
+        found[path.stem] = names = list[str]()
+        for name, options in DIRECTIVE.findall(path.read_text(encoding="utf-8")):
+            if ":again:" not in options:
+                with suppress(LookupError):
+                    pieces = find_pieces(name, ":whole:" in options)
+                    names += [piece.name for piece in pieces]
+    return found
 
 
 def printed() -> dict[str, str]:
@@ -155,7 +157,7 @@ def problems(shown: dict[str, list[str]]) -> list[str]:
     for page, names in shown.items():
         for name in names:
             pages[name].append(page)
-    found = []
+    found = [f"hidden: no page can show {path}, in a folder" for path in strays()]
     for piece in (piece for module in modules() for piece in partition(module)):
         where = pages[piece.name]
         if not where:

@@ -44,6 +44,12 @@ def modules() -> list[str]:
     return sorted(path.stem for path in LIBRARY.glob("*.py"))
 
 
+def strays() -> list[str]:
+    """Name every file in a folder within the library: it would be in no piece."""
+    paths = sorted(set(LIBRARY.rglob("*.py")) - set(LIBRARY.glob("*.py")))
+    return [path.relative_to(LIBRARY).as_posix() for path in paths]
+
+
 def partition(module: str) -> list[Piece]:
     """Cut a module into its pieces, in the order of the file.
 
