@@ -153,12 +153,14 @@ def test_tests_reach_a_definition_through_its_users(tree: Path) -> None:
 
 def test_gaps_are_named(tree: Path) -> None:
     (tree / "book" / "page.md").write_text(
-        "$$\nx\n$$ (first.late)\n\n$$y$$ (first.gone)"
+        "$$\nx\n$$ (first.late)\n\n$$y$$ (first.gone)\n\n"
+        "```{math}\n:label: a-law\nz\n```\n"
     )
-    assert program.equations() == {"first.late", "first.gone"}
+    assert program.equations() == {"first.late", "first.gone", "a-law"}
     assert program.problems() == [
         "no test reaches first.forgotten",
         "no test reaches second.pair",
+        "an equation is labelled a-law, which the library does not define",
         "an equation is labelled first.gone, which the library does not define",
     ]
 

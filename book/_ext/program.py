@@ -28,7 +28,7 @@ from uses import definitions_in_order, modules_in_order, tests_of, through
 logger = logging.getLogger(__name__)
 
 COLUMNS = {"Definition": 36, "Printed in": 12, "Equation": 13, "Tests that use it": 39}
-LABELLED = re.compile(r"\$\$ \(([\w.]+)\)$", re.MULTILINE)
+LABELLED = re.compile(r"^(?:.*\$\$ \(|:label: )([^\s)]+)\)?$", re.MULTILINE)
 MANY = 3  # so many tests fold away
 
 
