@@ -273,6 +273,14 @@ def test_a_cell_that_was_not_run_is_a_warning(
     assert "the notebook: a cell was not run: 1 + 2" in warnings(build())
 
 
+def test_a_picture_without_alt_text_is_a_warning(
+    build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent = PAGES["first"].replace("alt: A dot alone.", "width: 9px")
+    monkeypatch.setitem(PAGES, "first", silent)
+    assert "the notebook: a picture has no alt text: Image(" in warnings(build())
+
+
 def test_an_unpublished_page_offers_a_download_only(app: Sphinx, build: Build) -> None:
     out = Path(build().outdir)
     shown = (out / "first.html").read_text("utf-8")

@@ -119,8 +119,8 @@ def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
     wishes = cell.metadata.get("mystnb", {})
     outputs = [output for output in cell.outputs if not is_glue(output)]
     for output in outputs:
-        if "image/png" in output.get("data", {}) and "image" in wishes:
-            output.metadata = {"image/png": {"alt": wishes["image"]["alt"]}}
+        if "image/png" in output.get("data", {}):
+            output.metadata = {"image/png": {"alt": alt_text(page, cell)}}
     metadata = {key: cell.metadata[key] for key in cell.metadata if key != "mystnb"}
     yield new_code_cell(
         cell.source,
@@ -134,6 +134,14 @@ def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
         number = ROLES["numref"](page, figure["name"])
         caption = inline(page, figure["caption"])
         yield new_markdown_cell(f"_{number}. {caption}_")
+
+
+def alt_text(page: Page, cell: NotebookNode) -> str:
+    """Return what a cell says for those who do not see its picture."""
+    alt: str = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+    if not alt:
+        page.warn(f"a picture has no alt text: {cell.source[:40]}")
+    return alt
 
 
 def is_glue(output: NotebookNode) -> bool:
