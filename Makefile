@@ -14,11 +14,13 @@ export HARDWAY_HOME ?= $(CURDIR)/models
 .DELETE_ON_ERROR:
 
 # Sphinx warns about a page when it reads or writes it, and does neither again until the
-# page changes: a failed build has to forget its pages, or the next one would pass.
-# The audit then reads what came out.
+# page changes: after a build that failed, or was interrupted, the next one has to begin
+# with no pages, or it would pass. The audit then reads what came out.
 define build
-	$(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1) \
-		|| { rm -rf $(1)/_build/.doctrees; exit 1; }
+	@test -e $(1)/_build/.passed || rm -rf $(1)/_build/.doctrees
+	@rm -f $(1)/_build/.passed
+	$(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1)
+	@touch $(1)/_build/.passed
 	$(BIN)/python book/_ext/audit.py $(1)/_build/html
 	@echo "Open $(1)/_build/html/index.html in a browser."
 endef
