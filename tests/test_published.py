@@ -54,6 +54,7 @@ def test_a_build_on_github_knows_its_repository(
     assert config.html_theme_options["repository_url"] == "https://github.com/A/book"
     assert config.html_theme_options["use_edit_page_button"] is True
     assert config.html_baseurl == config.ogp_site_url == "https://a.github.io/book/"
+    assert config.files_address == "https://github.com/A/book/blob/main"
     assert config.notfound_urls_prefix == "/book/"
     assert 'href="/book/search.html"' in config.notfound_context["body"]
     assert not card_left_out(config)
@@ -74,8 +75,8 @@ def test_where_the_files_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GITHUB_SHA", raising=False)
     options = {"repository_branch": "trunk"}
     config = SimpleNamespace(html_theme_options=options, repository="")
-    assert published.blob(config) == ""
+    assert published.files_address(config) == ""
     config.repository = "https://github.com/B/other"
-    assert published.blob(config) == "https://github.com/B/other/blob/trunk"
+    assert published.files_address(config) == "https://github.com/B/other/blob/trunk"
     monkeypatch.setenv("GITHUB_SHA", "abc123")  # its lines stay where they are
-    assert published.blob(config) == "https://github.com/B/other/blob/abc123"
+    assert published.files_address(config) == "https://github.com/B/other/blob/abc123"

@@ -22,7 +22,6 @@ import listing
 from listing import BOOK
 from names import TESTS, defined_in, definitions, tree_of
 from pieces import LIBRARY
-from published import blob
 from uses import definitions_in_order, modules_in_order, tests_of, through
 
 logger = logging.getLogger(__name__)
@@ -84,7 +83,7 @@ class WholeProgram(SphinxDirective):
         """Name a test, with a link to it where the repository is published."""
         file, _, function = test.partition(".")
         shown: nodes.Element = nodes.literal("", f"{file}::{function}")
-        if repository := blob(self.config):
+        if repository := self.config.files_address:
             line = defined_in(TESTS / f"{file}.py")[function].lineno
             address = f"{repository}/tests/{file}.py#L{line}"
             shown = nodes.reference("", "", shown, refuri=address)
@@ -205,6 +204,8 @@ def check(app: Sphinx, env: BuildEnvironment) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the directive, the reference's links, and the check of the map."""
+    # One file of tests more, which no page could depend on: all pages are read again.
+    app.add_config_value("tests", sorted(map(str, TESTS.glob("*.py"))), "env")
     app.add_directive("whole-program", WholeProgram)
     app.connect("autodoc-process-docstring", annotate)
     app.connect("env-check-consistency", check)

@@ -57,7 +57,7 @@ def revision(config: Config) -> str:
     return os.environ.get("GITHUB_SHA") or branch
 
 
-def blob(config: Config) -> str:
+def files_address(config: Config) -> str:
     """Return below which address the repository shows its files, or nothing."""
     at = revision(config)
     return f"{config.repository}/blob/{at}" if config.repository else ""
@@ -68,6 +68,7 @@ def configure(app: Sphinx, config: Config) -> None:
     options = config.html_theme_options
     config.repository = repository(options.get("repository_url", ""))
     options["repository_url"] = config.repository
+    config.files_address = files_address(config)
     for button in BUTTONS:
         options[button] = bool(config.repository)
     pages = config.html_baseurl or pages_address(config.repository)
@@ -90,7 +91,9 @@ def leave_out_card(
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Settle the addresses before any other extension looks at them."""
-    app.add_config_value("repository", "", "env")  # another one: other links
+    # Where one of them changes, pages are read again, for the links in them.
+    app.add_config_value("repository", "", "env")
+    app.add_config_value("files_address", "", "env")
     app.connect("config-inited", configure, priority=100)
     app.connect("html-page-context", leave_out_card, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

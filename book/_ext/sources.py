@@ -9,13 +9,12 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from pieces import LIBRARY, REPOSITORY, Piece, modules
-from published import blob
 
 
 def address(app: Sphinx, piece: Piece) -> str:
     """Return where a reader finds the lines of a piece, from the page being read."""
     path = piece.path.relative_to(REPOSITORY).as_posix()
-    if repository := blob(app.config):
+    if repository := app.config.files_address:
         return f"{repository}/{path}#L{piece.first}-L{piece.last}"
     page = app.builder.get_relative_uri(app.env.docname, page_name(piece.path.stem))
     return f"{page}#L-{piece.first}"
