@@ -19,6 +19,7 @@ PAGE = f"""<html><head>
 <figure><img src="p.png" alt="A line that rises from left to right.">
 <figcaption><span class="caption-text">It rises all the way.</span></figcaption>
 </figure>
+<div class="cell_output"><div><pre>a token</pre></div></div>
 <a href="#top">up</a> <a href="other.html#there">over</a>
 <a href="https://example.org/elsewhere">away</a>
 </article><p class="provenance">pocket</p></body></html>"""
@@ -69,6 +70,7 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("up</a>", "Traceback (most recent call last)</a>", "it shows a traceback"),
         ('class="provenance"', "", "does not say what it ran on"),
         (FIRST_LINE, FIRST_LINE + "<b>bold</b>", "it holds markup in code or output"),
+        ("token</pre>", "token</pre><b>token</b>", "an output of markup: <b>token</b>"),
         (">pocket<", ">gpt2<", "page.html: it did not run with the others' model"),
         ('class="bd-article"', "", "it has no article"),
     ],

@@ -34,6 +34,7 @@ FETCHING = {
 }
 HIGHLIGHTING = {"span", "a"}
 STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
+OUTPUT = "div, img, pre, pre *, figure, figure *"
 FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
 
 
@@ -157,10 +158,15 @@ def foreign_scripts(article: Tag) -> Iterator[str]:
 
 
 def unescaped_markup(article: Tag) -> Iterator[str]:
-    """Look for tags in code and output, where highlighting alone may put some."""
+    """Look for tags in code and output, where highlighting alone may put some.
+
+    An output is text or a picture: HTML made of data would bring the data's own.
+    """
     for tag in article.select("pre *"):
         if tag.name not in HIGHLIGHTING:
             yield f"it holds markup in code or output: {str(tag)[:60]}"
+    for tag in article.select(f".cell_output :not({OUTPUT})"):
+        yield f"it holds an output of markup: {str(tag)[:60]}"
 
 
 def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
