@@ -17,6 +17,7 @@ export HARDWAY_HOME ?= $(CURDIR)/models
 # page changes: after a build that failed, or was interrupted, the next one has to begin
 # with no pages, or it would pass. The audit then reads what came out.
 define build
+	@$(BIN)/python book/_ext/facts.py
 	@test -e $(1)/_build/.passed || rm -rf $(1)/_build/.doctrees
 	@rm -f $(1)/_build/.passed
 	$(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1)

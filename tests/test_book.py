@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import facts
 import provenance
 from facts import tree_hash
 from hardway import safetensors
@@ -156,3 +157,14 @@ def test_the_footer_says_what_the_page_itself_ran_on() -> None:
         context: dict[str, str] = {}
         provenance.add_footer(app, name, "page.html", context, None)
         assert f"torch {torch_version}." in context["theme_extra_footer"]
+
+
+def test_a_build_says_first_what_it_runs_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HARDWAY_MODEL", "pocket")
+    assert facts.main() == 0
+    assert "runs on the model pocket (7,688,320 parameters)" in capsys.readouterr().out
+    monkeypatch.setenv("HARDWAY_MODEL", "gpt-2")
+    assert facts.main() == 2
+    assert capsys.readouterr().err.startswith("HARDWAY_MODEL: 'gpt-2' is neither")

@@ -1,8 +1,14 @@
-"""Say what the cells of a page run on: the library, the model, Python and torch."""
+"""Say what the cells of a page run on: the library, the model, Python and torch.
+
+    python book/_ext/facts.py
+
+says it before a build, or in one line why the book cannot be built.
+"""
 
 import hashlib
 import math
 import platform
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -45,3 +51,21 @@ def file_hash(path: Path) -> str:
     """Hash a file, in pieces that fit in memory."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> int:
+    """Print what the book is going to run on."""
+    try:
+        known = facts()
+    except (OSError, ValueError) as error:
+        print(f"HARDWAY_MODEL: {error}", file=sys.stderr)
+        return 2
+    print(
+        f"The book runs on the model {known['model']} ({known['parameters']} "
+        f"parameters), Python {known['python']} and torch {known['torch']}."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -44,7 +44,10 @@ def sources_hash(notebook: nbformat.NotebookNode) -> str:
 def open_lab(directory: Path) -> None:
     """Become JupyterLab; its kernels find the model from wherever they start."""
     os.environ["HARDWAY_MODEL"] = str(hub.find(hub.book_model()).resolve())
-    os.execv(sys.executable, [sys.executable, "-m", "jupyterlab", str(directory)])
+    command = [sys.executable, "-m", "jupyterlab", str(directory)]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # in a container there is nobody else
+    os.execv(command[0], command)
 
 
 if __name__ == "__main__":

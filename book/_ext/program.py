@@ -10,6 +10,7 @@ the one that this definition implements.
 import ast
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from docutils import nodes
 from sphinx import addnodes
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = {"Definition": 36, "Printed in": 12, "Equation": 13, "Tests that use it": 39}
 LABELLED = re.compile(r"^(?:.*\$\$ \(|:label: )([^\s)]+)\)?$", re.MULTILINE)
+UNREFERENCED = {"cli", "__init__"}  # nobody imports from these
 MANY = 3  # so many tests fold away
 
 
@@ -58,11 +60,24 @@ class WholeProgram(SphinxDirective):
                 )
             ]
         return [
-            [nodes.literal("", name.partition(".")[2]), nodes.Text(summary(name))],
+            [self.entry(name), nodes.Text(summary(name))],
             [listing.link(holder(name))],
             equation,
             self.tests(name),
         ]
+
+    def entry(self, name: str) -> nodes.Node:
+        """Name a definition, with a link to the reference where it stands there."""
+        self.env.get_domain("std").anonlabels[row_label(name)] = (
+            self.env.docname,
+            row_label(name),
+        )
+        shown = nodes.literal("", name.partition(".")[2], ids=[row_label(name)])
+        if not is_public(name) or name.split(".")[0] in UNREFERENCED:
+            return shown
+        return addnodes.pending_xref(
+            "", shown, refdomain="py", reftype="obj", reftarget=f"hardway.{name}"
+        )
 
     def tests(self, name: str) -> list[nodes.Node]:
         """List the tests that use a definition, or what they use it through."""
@@ -93,6 +108,23 @@ class WholeProgram(SphinxDirective):
 def holder(name: str) -> str:
     """Name the piece that prints a definition: its own, or for a constant the head."""
     return name if name in listing.printed() else name.split(".")[0]
+
+
+def row_label(name: str) -> str:
+    """Return the name of a definition's row in the map."""
+    return f"program-{name}"
+
+
+def tests_role(*of_role: Any) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+    """Make a link to the tests of a definition, which says how many there are."""
+    _, _, name, *_ = of_role
+    count = len(tests_of(name))
+    text = {0: "tests of what uses it", 1: "one test"}.get(count, f"{count} tests")
+    link = addnodes.pending_xref(
+        "", nodes.inline("", text), refdomain="std", reftype="ref", refwarn=True,
+        reftarget=row_label(name), refexplicit=True,
+    )  # fmt: skip
+    return [link], []
 
 
 def equations() -> set[str]:
@@ -153,8 +185,7 @@ def annotate(
         links = [f"Printed in :listing:`{holder(piece)}`."]
         if piece in equations():
             links.append(f"Implements :eq:`{piece}`.")
-        if tests := tests_of(piece):
-            links.append(f"Tests: {', '.join(f'``{test}``' for test in tests[:MANY])}")
+        links.append(f"Proved by :tests:`{piece}`.")
         lines += ["", " ".join(links), ""]
 
 
@@ -207,6 +238,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # One file of tests more, which no page could depend on: all pages are read again.
     app.add_config_value("tests", sorted(map(str, TESTS.glob("*.py"))), "env")
     app.add_directive("whole-program", WholeProgram)
+    app.add_role("tests", tests_role)
     app.connect("autodoc-process-docstring", annotate)
     app.connect("env-check-consistency", check)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -132,7 +132,8 @@ def find(name_or_directory: str | os.PathLike[str]) -> Path:
         directory = home() / name
         if not (directory / "model.safetensors").is_file():
             raise FileNotFoundError(
-                f"no model {name!r} in {directory}: run `hardway download {name}`, "
+                f"no model {name!r} in {directory.absolute()}: run "
+                f"`hardway download {name}`, "
                 "or set HARDWAY_HOME to the directory that holds it"
             )
         return directory
