@@ -40,6 +40,13 @@ def test_a_chapter_is_a_notebook(text: str) -> None:
     assert text.count("```{code-cell} ipython3") >= 2
 
 
+def test_every_file_of_the_extensions_is_described() -> None:
+    guide = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = [path.stem for path in (REPOSITORY / "book" / "_ext").glob("*.py")]
+    assert len(files) > 10
+    assert [name for name in files if f"`{name}`" not in guide] == []
+
+
 @pytest.mark.parametrize(
     "hole", ["skip-execution", "raises-exception", "remove-", "allow_errors"]
 )

@@ -209,6 +209,7 @@ def test_a_page_without_a_notebook_is_on_the_web(app: Sphinx) -> None:
         ("{ref}`gone`", "{ref} finds nothing called 'gone'"),
         ("{numref}`gone`", "{numref} finds nothing called 'gone'"),
         ("{glue:text}`gone`", "no cell recorded a value called 'gone'"),
+        ("```{listing} m.gone\n```", "the library has no module 'm'"),
         ("$$a$$ (gone)", "no equation is called 'gone'"),
     ],
 )

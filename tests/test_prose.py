@@ -31,6 +31,8 @@ def test_no_number_of_a_chapter_is_typed_by_hand(chapter: Path) -> None:
         ("```{note}\nThere are 148 tensors.\n```", "148"),
         (":::{note}\nThere are 148 tensors.\n:::", "148"),
         ("```{note}\nWords.\n```\nOf 148.\n```{code-cell}\nx = 99\n```", "148"),
+        ("A tick, `` ` ``, of 148 like `` ` ``.", "148"),
+        ("A lone ` tick.\n\nOf 148.\n\nAnother ` tick.", "148"),
         ("```{admonition} Of 148\nWords.\n```", "148"),
         ("````{note}\n```{tip}\nOf 148.\n```\n````", "148"),
         (CELL.format("figure", "caption: Of 148 tensors."), "148"),

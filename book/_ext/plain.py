@@ -181,7 +181,11 @@ def listing(page: Page, name: str, options: Mapping[str, str], body: str) -> str
 
     It is no code cell, because the head of a class, or a method, would not run alone.
     """
-    piece = joined(find_pieces(name, whole="whole" in options))
+    try:
+        piece = joined(find_pieces(name, whole="whole" in options))
+    except LookupError as error:
+        page.warn(str(error))
+        return ""
     return f"````python\n# {piece.place}\n{textwrap.dedent(piece.text)}\n````"
 
 

@@ -29,7 +29,7 @@ NOT_PROSE = [
     re.compile(r"\$\$.*?\$\$", re.DOTALL),
     re.compile(r"\$[^$\n]+\$"),
     re.compile(r"\{[\w:]+\}`[^`]*`"),  # roles
-    re.compile(r"`[^`]*`"),
+    re.compile(r"(?<!`)(`+)(?!`)(?:(?!\n\n).)+?(?<!`)\1(?!`)", re.DOTALL),  # code
     re.compile(r"\]\([^)]*\)"),  # the targets of links
     re.compile(r"^\|[^\n]*GPT-2 124M[^\n]*\n(\|[^\n]*\n)*", re.MULTILINE),
     *map(re.compile, ALLOWED),
