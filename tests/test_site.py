@@ -19,7 +19,7 @@ HTML = REPOSITORY / "_build" / "html"
 CHAPTERS = [
     f"book/{path.stem}.html" for path in sorted((REPOSITORY / "book").glob("*.md"))
 ]
-PAGES = [*CHAPTERS, "search.html", "genindex.html"]
+PAGES = [*CHAPTERS, "search.html", "genindex.html", "source/attention.html"]
 ATTENTION = "book/04-attention.html"
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 360, "height": 740}
 

@@ -27,7 +27,7 @@ from uses import definitions_in_order, modules_in_order, tests_of, through
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = {"Definition": 36, "Printed in": 12, "Equation": 13, "Tests that use it": 39}
+COLUMNS = {"Definition": 36, "Printed in": 20, "Tests that use it": 44}
 LABELLED = re.compile(r"^(?:.*\$\$ \(|:label: )([^\s)]+)\)?$", re.MULTILINE)
 UNREFERENCED = {"cli", "__init__"}  # nobody imports from these
 MANY = 3  # so many tests fold away
@@ -52,17 +52,15 @@ class WholeProgram(SphinxDirective):
 
     def cells(self, name: str) -> list[list[nodes.Node]]:
         """Say all about one definition, in the order of the columns."""
-        equation: list[nodes.Node] = []
+        printed: list[nodes.Node] = [listing.link(holder(name))]
         if name in self.equations:
-            equation = [
-                addnodes.pending_xref(
-                    "", nodes.inline(), refdomain="math", reftype="eq", reftarget=name
-                )
-            ]
+            equation = addnodes.pending_xref(
+                "", nodes.inline(), refdomain="math", reftype="eq", reftarget=name
+            )
+            printed += [nodes.Text(", equation "), equation]
         return [
             [self.entry(name), nodes.Text(summary(name))],
-            [listing.link(holder(name))],
-            equation,
+            printed,
             self.tests(name),
         ]
 

@@ -31,7 +31,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
         path = LIBRARY / f"{module}.py"
         code = app.builder.highlighter.highlight_block(
             path.read_text(encoding="utf-8"), "python", linenos="inline",
-            lineanchors="L", anchorlinenos=True,
+            lineanchors="L",
         )  # fmt: skip
         title = path.relative_to(REPOSITORY).as_posix()
         body = f'<h1>{title}</h1>\n<div class="source">{code}</div>'

@@ -146,6 +146,7 @@ def bars(
         _name_cells(axes, labels, None, size=10)
         axes.invert_yaxis()
         axes.margins(x=0.15)
+        axes.locator_params(axis="x", nbins=6)  # labels as long as 0.00025 fit
         axes.set(xlabel=value_title)
     return figure
 
@@ -190,7 +191,7 @@ def strip(parts: Mapping[str, float], *, unit: str = "") -> Figure:
                 0, size, left=left, color=COLOURS[i % 4], edgecolor="white",
                 hatch=("", "//", "..", "xx")[i // 4 % 4], label=label,
             )  # fmt: skip
-            if size > 0.08 * total:
+            if size > 0.12 * total:
                 axes.text(
                     left + size / 2,
                     0,
