@@ -52,6 +52,11 @@ $$ a = b $$ (the-law)
 ## A part
 
 The law is {eq}`the-law`.
+
+```{exercise} Count
+:label: ex-count
+How many?
+```
 """
 PAGES = {
     "index": "# Start\n\n```{toctree}\nfirst\nsecond\n```\n",
@@ -59,7 +64,7 @@ PAGES = {
     "second": HEADER + "# Second page\n\n```{code-cell} ipython3\n1 + 1\n```\n",
 }
 CONFIG = {
-    "extensions": ["myst_nb", "published", "notebooks"],
+    "extensions": ["myst_nb", "sphinx_exercise", "published", "notebooks"],
     "html_theme": "sphinx_book_theme",
     "html_title": "A Book",
     "html_theme_options": {},
@@ -166,6 +171,20 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
             "1. > **Guess**\n   >\n   > What?",
         ),
         (
+            ":::{dropdown} Answer\nBy {eq}`the-law`.\n:::",
+            "<details><summary>Answer</summary>\n\nBy (1).\n\n</details>",
+        ),
+        (
+            "```{exercise} Count\n:label: ex-count\nHow *many*?\n```",
+            "> **Exercise 1. Count**\n>\n> How *many*?",
+        ),
+        (
+            "```{solution-start} ex-count\n:class: dropdown\n```\n\nTwo.\n\n"
+            "```{solution-end}\n```",
+            "**Solution to Exercise 1**\n\nTwo.",
+        ),
+        ("```{pipeline} attention\n```", ""),
+        (
             "```{listing} attention.softmax\n:again:\n```",
             f"````python\n# {SOFTMAX.place}\n{SOFTMAX.text}\n````",
         ),
@@ -250,7 +269,7 @@ def test_a_notebook_is_the_page_as_it_ran(build: Build) -> None:
     assert second.metadata == {"tags": ["measured"]}
     assert clock.source == f"_{measured.NOTE}_"
     assert caption.source == ("_Fig. 1. A **dot**, see [Second page](second.ipynb)._")
-    assert end.source == "$$a = b \\tag{1}$$\n\n## A part\n\nThe law is (1)."
+    assert end.source.startswith("$$a = b \\tag{1}$$\n\n## A part\n\nThe law is (1).")
     shown = (Path(app.outdir) / "first.html").read_text("utf-8")
     assert re.search(r'class="eqno">\(1\)<', shown)
     assert re.search(r'class="caption-number">Fig. 1 <', shown)

@@ -200,10 +200,37 @@ def math(page: Page, first: str, options: Mapping[str, str], body: str) -> str:
     return formula(page, f"{first}\n{body}", options.get("label", ""))
 
 
+def left_out(page: Page, text: str, options: Mapping[str, str], body: str) -> str:
+    """Leave out what only a page needs: the map of the machine, a solution's end."""
+    return ""
+
+
+def dropdown(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
+    """Fold a text away, as programs for notebooks understand it."""
+    text = in_plain_terms(page, body)
+    return f"<details><summary>{inline(page, title)}</summary>\n\n{text}\n\n</details>"
+
+
+def exercise(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
+    """Write an exercise as a box, numbered as on the page."""
+    number = cross_reference("std", "numref", page, options["label"])
+    return admonition(page, f"{number}. {title}" if title else number, {}, body)
+
+
+def solution(page: Page, label: str, options: Mapping[str, str], body: str) -> str:
+    """Head a solution, which goes on in the cells below it."""
+    return f"**Solution to {cross_reference('std', 'numref', page, label)}**"
+
+
 DIRECTIVES: dict[str, Callable[[Page, str, Mapping[str, str], str], str]] = {
     "admonition": admonition,
+    "dropdown": dropdown,
+    "exercise": exercise,
     "listing": listing,
     "math": math,
+    "pipeline": left_out,
+    "solution-start": solution,
+    "solution-end": left_out,
 }
 
 # Within a paragraph: roles and links.

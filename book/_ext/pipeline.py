@@ -1,0 +1,109 @@
+"""The ``{pipeline}`` directive: the whole machine as one picture, the current part lit.
+
+    ```{pipeline} attention
+    ```
+
+The parts bear the names of the library's modules. A reader clicks a part to go to its
+chapter; the lit one is bold and framed, so that colour is not needed to see it.
+"""
+
+from html import escape
+from typing import ClassVar, NamedTuple
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxDirective
+
+
+class Part(NamedTuple):
+    """A box of the picture: where it is, what stands in it, which page explains it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    label: str
+    page: str
+
+
+# In the order in which they are drawn: what encloses others comes first.
+PARTS = {
+    "safetensors": Part(150, 168, 390, 30, "weights: a file of numbers", "01-weights"),
+    "model": Part(140, 8, 410, 152, "forward pass", "06-forward"),
+    "block": Part(250, 32, 190, 120, "block, n_layer times", "05-block"),
+    "tokenizer": Part(20, 70, 100, 44, "tokenizer", "02-tokenizer"),
+    "embeddings": Part(150, 70, 90, 44, "embeddings", "03-embeddings"),
+    "attention": Part(260, 62, 82, 34, "attention", "04-attention"),
+    "mlp": Part(350, 62, 80, 34, "MLP", "05-block"),
+    "kv_cache": Part(260, 110, 82, 34, "KV cache", "08-kv-cache"),
+    "logits": Part(450, 70, 90, 44, "logits", "06-forward"),
+    "generation": Part(580, 70, 100, 44, "sampler", "07-generation"),
+}
+ENCLOSING = {"model", "block"}  # their labels stand at the top
+# What passes between the parts, as the lines of an SVG path; the last is the loop.
+ARROWS = (
+    "M120 92 H148", "M240 92 H258", "M440 92 H448", "M540 92 H578",
+    "M342 79 H348", "M301 108 V98",
+    "M630 114 V222 H70 V116",
+)  # fmt: skip
+TEXTS = ((70, 58, "text"), (630, 58, "token"), (350, 217, "the new token is appended"))
+ALT = (
+    "A diagram of the machine. Text passes from left to right through the tokenizer "
+    "and the forward pass, which holds the embeddings, a block repeated n_layer times "
+    "(attention with its KV cache, and the MLP) and the logits, to the sampler. The "
+    "new token goes back to the beginning. Below lies the file of weights. "
+)
+CAPTION = "The whole machine; a part leads to its chapter."
+MARKER = (
+    '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+    'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 Z"/></marker></defs>'
+)
+
+
+class Pipeline(SphinxDirective):
+    """Draw the machine; the argument, if any, names the part that is lit."""
+
+    optional_arguments = 1
+    option_spec: ClassVar = {}
+
+    def run(self) -> list[nodes.Node]:
+        """Return the picture, drawn into the page, whose colours it takes."""
+        lit = self.arguments[0] if self.arguments else ""
+        if lit and lit not in PARTS:
+            raise self.error(f"the machine has no part {lit!r}; it has {list(PARTS)}")
+        return [nodes.raw("", self.figure(lit), format="html")]
+
+    def figure(self, lit: str) -> str:
+        """Write the picture and its caption as HTML."""
+        here = f"Here: {PARTS[lit].label}." if lit else "Every part is a chapter."
+        drawn = "".join(self.part(name, name == lit) for name in PARTS)
+        arrows = "".join(f'<path class="arrow" d="{path}"/>' for path in ARROWS)
+        texts = "".join(
+            f'<text class="said" x="{x}" y="{y}">{escape(text)}</text>'
+            for x, y, text in TEXTS
+        )
+        return (
+            f'<figure class="pipeline"><svg viewBox="0 0 700 232" role="group" '
+            f'aria-label="{escape(ALT + here)}">{MARKER}{drawn}{arrows}{texts}</svg>'
+            f"<figcaption>{escape(CAPTION)} {escape(here)}</figcaption></figure>"
+        )
+
+    def part(self, name: str, lit: bool) -> str:
+        """Draw one box, a link to its chapter."""
+        x, y, width, height, label, page = PARTS[name]
+        middle, line = x + width / 2, y + (18 if name in ENCLOSING else height / 2 + 5)
+        address = self.env.app.builder.get_relative_uri(
+            self.env.docname, f"book/{page}"
+        )
+        current = ' class="lit" aria-current="true"' if lit else ""
+        return (
+            f'<a href="{address or "#"}"{current}>'
+            f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="5"/>'
+            f'<text x="{middle:g}" y="{line:g}">{escape(label)}</text></a>'
+        )
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register the directive."""
+    app.add_directive("pipeline", Pipeline)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
