@@ -103,7 +103,10 @@ def strangers(pages: Mapping[Path, BeautifulSoup], html: Path) -> Iterator[str]:
     for path, footer in footers.items():
         if footer not in (usual, "[]"):
             name = path.relative_to(html)
-            yield f"{name}: it did not run with the others' model and library"
+            yield (
+                f"{name}: it did not run with the others' model and library; if it "
+                "is a page of an earlier build, `make clean` removes it"
+            )
 
 
 def audit_article(page: BeautifulSoup) -> Iterator[str]:

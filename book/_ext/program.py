@@ -28,7 +28,9 @@ from uses import definitions_in_order, modules_in_order, tests_of, through
 logger = logging.getLogger(__name__)
 
 COLUMNS = {"Definition": 36, "Printed in": 20, "Tests that use it": 44}
-LABELLED = re.compile(r"^(?:.*\$\$ \(|:label: )([^\s)]+)\)?$", re.MULTILINE)
+LABELLED = re.compile(
+    r"(?:\$\$ \(|\{math\}.*\n(?::.*\n)*?:label: )([^\s)]+)\)?$", re.MULTILINE
+)
 UNREFERENCED = {"cli", "__init__"}  # nobody imports from these
 MANY = 3  # so many tests fold away
 
