@@ -52,14 +52,16 @@ def test_a_notebook_of_another_build_is_replaced(built: Path, tmp_path: Path) ->
     assert nbformat.read(directory / "run.ipynb", 4).cells[-1].source == "2 + 2"
 
 
+@pytest.mark.parametrize(("user", "more"), [(1000, []), (0, ["--allow-root"])])
 def test_the_kernels_find_the_model_from_anywhere(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, user: int, more: list[str]
 ) -> None:
     started = []
     monkeypatch.chdir(LIBRARY)
     monkeypatch.setenv("HARDWAY_MODEL", "models/pocket")  # relative to here
     monkeypatch.setattr(lab.os, "execv", lambda *command: started.append(command))
+    monkeypatch.setattr(lab.os, "geteuid", lambda: user)
     lab.open_lab(tmp_path)
     assert lab.os.environ["HARDWAY_MODEL"] == str(LIBRARY / "models" / "pocket")
-    command = [sys.executable, "-m", "jupyterlab", str(tmp_path)]
+    command = [sys.executable, "-m", "jupyterlab", str(tmp_path), *more]
     assert started == [(sys.executable, command)]
