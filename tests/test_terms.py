@@ -60,7 +60,7 @@ def test_a_term_without_an_entry_is_a_warning(
     tmp_path: Path, page: str, term: str
 ) -> None:
     problem = f"one has «{term}» in bold, and the glossary does not"
-    assert problem in " ".join(warnings(tmp_path, page).split())
+    assert problem in warnings(tmp_path, page)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +83,6 @@ def test_one_page_of_several_is_enough() -> None:
     assert list(problems(bold, {"Cats": {"a", "b"}})) == []
 
 
-@pytest.mark.parametrize("term", ["Stop ids", "stop id", "stop\nids"])
+@pytest.mark.parametrize("term", ["Stop ids", "stop id"])
 def test_one_term_has_one_form(term: str) -> None:
     assert normal(term) == "stop id"

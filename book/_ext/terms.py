@@ -24,13 +24,14 @@ SUMMARY = "What to remember"
 
 def normal(term: str) -> str:
     """Return what is common to a term at the head of a sentence, or in the plural."""
-    return " ".join(term.casefold().split()).removesuffix("s")
+    return term.casefold().removesuffix("s")
 
 
 def terms(page: nodes.document) -> dict[str, str]:
     """Return the terms that a page has in bold, by their normal form."""
     strong = filter(is_term, page.findall(nodes.strong))
-    return {normal(bold.astext()): bold.astext() for bold in strong}
+    found = [" ".join(bold.astext().split()) for bold in strong]
+    return {normal(term): term for term in found}
 
 
 def is_term(bold: nodes.strong) -> bool:
