@@ -58,13 +58,34 @@ The law is {eq}`the-law`.
 How many?
 ```
 """
+WORDS = """
+# Words
+
+```{glossary}
+cat
+  It purrs.
+```
+
+```{bibliography}
+:all:
+```
+"""
+SOURCES = """
+@misc{one, author = {Fox, Ann}, title = {A}, year = {2001}}
+@misc{two, author = {Ek, Bo and Li, Di}, title = {B}, year = {2002}}
+@misc{three, author = {Ek, Bo and Li, Di and Poe, Al}, title = {C}, year = {2003}}
+"""
 PAGES = {
-    "index": "# Start\n\n```{toctree}\nfirst\nsecond\n```\n",
+    "index": "# Start\n\n```{toctree}\nfirst\nsecond\nwords\n```\n",
     "first": HEADER + CELLS,
     "second": HEADER + "# Second page\n\n```{code-cell} ipython3\n1 + 1\n```\n",
+    "words": WORDS,
 }
 CONFIG = {
-    "extensions": ["myst_nb", "sphinx_exercise", "published", "notebooks"],
+    "bibtex_bibfiles": ["sources.bib"],
+    "bibtex_default_style": "credit",
+    "bibtex_reference_style": "credit",
+    "extensions": ["myst_nb", "sphinx_exercise", "published", "notebooks", "citations"],
     "html_theme": "sphinx_book_theme",
     "html_title": "A Book",
     "html_theme_options": {},
@@ -89,6 +110,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         source, out = folder / "source", folder / "_build"
         shutil.rmtree(out, ignore_errors=True)
         source.mkdir(exist_ok=True)
+        (source / "sources.bib").write_text(SOURCES)
         for name, text in PAGES.items():
             (source / f"{name}.md").write_text(text + (more if name != "index" else ""))
         config = CONFIG | {
@@ -136,6 +158,9 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
         ("By {eq}`the-law`.", "By (1)."),
         ("See {numref}`fig-dot`.", "See Fig. 1."),
         ("See {ref}`a-label`.", "See First page."),
+        ("A {term}`cat`, two {term}`cats <cat>`.", "A cat, two cats."),
+        ("By {cite:t}`one` {cite:p}`two`.", "By Fox (2001) (Ek and Li 2002)."),
+        ("By {cite:t}`three`.", "By Ek et al. (2003)."),
         ("See {ref}`here <a-label>`.", "See here."),
         ("[](second.md)", "[Second page](second.ipynb)"),
         ("[a `b[0]`](second.md)", "[a `b[0]`](second.ipynb)"),
@@ -227,6 +252,8 @@ def test_a_page_without_a_notebook_is_on_the_web(app: Sphinx) -> None:
         ("{eq}`gone`", "{eq} finds nothing called 'gone'"),
         ("{ref}`gone`", "{ref} finds nothing called 'gone'"),
         ("{numref}`gone`", "{numref} finds nothing called 'gone'"),
+        ("{term}`gone`", "{term} finds nothing called 'gone'"),
+        ("{cite:p}`gone`", 'could not find bibtex key "gone"'),
         ("{glue:text}`gone`", "no cell recorded a value called 'gone'"),
         ("```{listing} m.gone\n```", "the library has no module 'm'"),
         ("$$a$$ (gone)", "no equation is called 'gone'"),

@@ -330,6 +330,8 @@ def listing_place(page: Page, name: str) -> str:
 
 
 ROLES: dict[str, Callable[[Page, str], str]] = {
+    "cite:p": partial(cross_reference, "cite", "p"),
+    "cite:t": partial(cross_reference, "cite", "t"),
     "eq": partial(cross_reference, "math", "eq"),
     "glue:text": glued,
     "listing": listing_place,
