@@ -9,13 +9,18 @@ function letKeyboardScroll() {
 addEventListener("load", letKeyboardScroll);
 addEventListener("resize", letKeyboardScroll);
 
-// Paper is white: what is printed is printed in the light colours.
+// Paper is white: what is printed is printed in the light colours. Nothing can be
+// opened there, so all that is folded is open.
 let shownTheme;
+let opened = [];
 addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  for (const details of opened) details.open = true;
   shownTheme = document.documentElement.dataset.theme;
   document.documentElement.dataset.theme = "light";
 });
 addEventListener("afterprint", () => {
+  for (const details of opened) details.open = false;
   document.documentElement.dataset.theme = shownTheme;
 });
 

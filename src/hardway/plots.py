@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
+from itertools import accumulate
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -29,6 +30,7 @@ COLOURS = (
 )  # blue, orange, green, purple
 MARKERS = ("o", "s", "^", "D")
 LINES = ("-", "--", "-.", ":")
+PALE = "#DCE9F2"
 WIDTH = 7.2  # inches: the width of the text column
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
@@ -88,12 +90,7 @@ def heatmap(
         _name_cells(axes, rows, columns)
         axes.set(xlabel=column_title, ylabel=row_title)
         if matrix.numel() <= ANNOTATE_UP_TO:
-            for r, row in enumerate(matrix.tolist()):
-                for c, value in enumerate(row):
-                    axes.text(
-                        c, r, f"{value:.{digits}f}", ha="center", va="center", size=8,
-                        color=_ink(image, value),
-                    )  # fmt: skip
+            _write_values(axes, image, matrix, digits)
         figure.colorbar(image, ax=axes, label=value_title, fraction=0.035, pad=0.02)
     return figure
 
@@ -107,10 +104,12 @@ def heatmaps(
     row_title: str = "",
     column_title: str = "",
     diverging: bool = False,
+    value_title: str = "",
 ) -> Figure:
     """Draw matrices of one shape side by side on one colour scale, each under its name.
 
-    ``diverging`` centres the colours on 0; without it they start there.
+    ``diverging`` centres the colours on 0; without it they start there. Small matrices
+    have their numbers in the cells.
     """
     n_lines = -(-len(matrices) // per_line)
     highest = max(float(matrix.abs().max()) for matrix in matrices.values())
@@ -124,12 +123,14 @@ def heatmaps(
             axes = grid[i]
             image = _cells(axes, matrix, lowest, highest)
             axes.set_title(name)
+            if matrix.numel() <= ANNOTATE_UP_TO // len(matrices):
+                _write_values(axes, image, matrix, digits=2)
             first, bottom = i % per_line == 0, i + per_line >= len(matrices)
             _name_cells(axes, rows, columns, size=6 if per_line > 2 else 8)
             axes.tick_params(labelleft=first, labelbottom=bottom)
             axes.set_xlabel(column_title if bottom else "")
             axes.set_ylabel(row_title if first else "")
-        figure.colorbar(image, ax=grid, fraction=0.02, pad=0.02)
+        figure.colorbar(image, ax=grid, label=value_title, fraction=0.02, pad=0.02)
     return figure
 
 
@@ -234,25 +235,23 @@ def grid_of_words(
 
 
 def boxes(
-    rows: Mapping[str, Sequence[tuple[str, float]]], *, x_title: str = ""
+    rows: Mapping[str, Sequence[tuple[str, float]]],
+    *,
+    x_title: str = "",
+    mark: float | None = None,
 ) -> Figure:
     """Draw each row as boxes side by side, each with its name and as wide as its size.
 
-    A box without a name is a gap. The first row is at the top.
+    A box without a name is a gap. The first row is at the top. ``mark`` is a place that
+    a line shows in all rows; the boxes that it goes through are dark.
     """
     with _canvas(height=0.7 + 0.34 * len(rows)) as (figure, axes):
         for y, row in enumerate(rows.values()):
             left = 0.0
             for name, size in row:
+                hit = mark is not None and left <= mark < left + size
                 if name:
-                    axes.barh(
-                        y, size, left=left, height=0.8, edgecolor="black",
-                        color="#DCE9F2", linewidth=0.8,
-                    )  # fmt: skip
-                    middle = left + size / 2
-                    axes.text(
-                        middle, y, name, ha="center", va="center", size=8, clip_on=True
-                    )
+                    _box(axes, y, left, size, name, COLOURS[0] if hit else PALE)
                 left += size
         _name_cells(axes, list(rows), None, size=10)
         axes.tick_params(left=False)
@@ -260,6 +259,141 @@ def boxes(
         axes.invert_yaxis()
         axes.margins(x=0.01)
         axes.set(xlabel=x_title)
+        if mark is not None:
+            axes.axvline(mark, color=COLOURS[1], linestyle="--")
+            axes.text(mark, -0.5, f"{mark:g}", ha="center", va="bottom")
+    return figure
+
+
+def _box(axes: Axes, y: int, left: float, size: float, name: str, colour: str) -> None:
+    """Draw one box, and its name if there is room for it."""
+    axes.barh(
+        y, size, left=left, height=0.8, color=colour, edgecolor="black", linewidth=0.8
+    )
+    axes.text(
+        left + size / 2, y, name, ha="center", va="center", size=8, clip_on=True,
+        color=_ink_on(colour),
+    )  # fmt: skip
+
+
+def tree(rows: Mapping[str, Sequence[str]], *, row_title: str = "") -> Figure:
+    """Draw how neighbours grow together: each row joins some pieces of the one before.
+
+    The first row, the leaves, is at the bottom. A piece is drawn where it first
+    appears, above the middle of its letters, with a line to each piece it is made of.
+    """
+    with _canvas(height=0.6 + 0.4 * len(rows)) as (figure, axes):
+        born: dict[tuple[int, int], int] = {}
+        for y, pieces in enumerate(rows.values()):
+            ends = list(accumulate(map(len, pieces)))
+            below = list(born)
+            for span, piece in zip(
+                zip([0, *ends], ends, strict=False), pieces, strict=True
+            ):
+                if span in born:
+                    continue
+                born[span] = y
+                for part in _largest_within(span, below):
+                    ys = [born[part], y]
+                    axes.plot(
+                        [sum(part) / 2, sum(span) / 2], ys, color="gray", zorder=1
+                    )
+                axes.text(
+                    sum(span) / 2, y, piece, ha="center", va="center", size=9,
+                    bbox={"boxstyle": "round", "facecolor": PALE, "linewidth": 0.8},
+                )  # fmt: skip
+        _name_cells(axes, list(rows), None, size=9)
+        axes.set(ylabel=row_title, xlim=(-0.5, ends[-1] + 0.5))
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.tick_params(bottom=False, labelbottom=False, left=False)
+        axes.spines[["left", "bottom"]].set_visible(False)
+    return figure
+
+
+def _largest_within(
+    span: tuple[int, int], spans: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Return those of the spans that fill ``span``, the last that came first."""
+    found: list[tuple[int, int]] = []
+    for first, last in reversed(spans):
+        inside = span[0] <= first and last <= span[1]
+        if inside and not any(a <= first and last <= b for a, b in found):
+            found.append((first, last))
+    return found
+
+
+def points(groups: Mapping[str, Sequence[str]], places: Tensor) -> Figure:
+    """Draw named points in the plane, at ``places`` [n, 2], in the order of the groups.
+
+    Each group has a colour, a marker, and a column of names, with a line to each point.
+    """
+    spread = places.amax(dim=0) - places.amin(dim=0)
+    with _canvas(height=4.2) as (figure, axes):
+        first = 0
+        for i, (group, names) in enumerate(groups.items()):
+            here = places[first : first + len(names)]
+            first += len(names)
+            axes.scatter(
+                *here.T.tolist(), color=COLOURS[i % 4], marker=MARKERS[i % 4],
+                label=group, zorder=2,
+            )  # fmt: skip
+            column = float(here[:, 0].max() + 0.04 * spread[0])
+            top = float(here[:, 1].mean() + 0.022 * spread[1] * (len(names) - 1))
+            order = here[:, 1].argsort(descending=True).tolist()
+            for line, at in enumerate(order):
+                axes.annotate(
+                    names[at], tuple(here[at].tolist()), va="center", size=9,
+                    xytext=(column, top - 0.044 * spread[1] * line),
+                    arrowprops={"arrowstyle": "-", "color": "gray", "linewidth": 0.6},
+                )  # fmt: skip
+        axes.margins(x=0.12, y=0.08)
+        axes.tick_params(labelleft=False, labelbottom=False, left=False, bottom=False)
+        axes.legend()
+    return figure
+
+
+def looks(names: Sequence[str], shares: Numbers, *, value_title: str = "") -> Figure:
+    """Draw where the last of the names looks: an arc to each, as wide as its share."""
+    numbers, last = _list(shares), len(names) - 1
+    with _canvas(height=2.4) as (figure, axes):
+        for place, share in enumerate(numbers):
+            middle, radius = (last + place) / 2, max(last - place, 0.6) / 2
+            angles = [math.pi * step / 40 for step in range(41)]
+            axes.plot(
+                [middle + radius * math.cos(angle) for angle in angles],
+                [math.sin(angle) * radius**0.5 for angle in angles],
+                color=COLOURS[0], linewidth=0.4 + 16 * share, alpha=0.75,
+                solid_capstyle="butt", zorder=1,
+            )  # fmt: skip
+            axes.text(place, -0.12, names[place], ha="center", va="top")
+            axes.text(place, -0.42, f"{share:.2f}", ha="center", va="top", size=8)
+        axes.set_xlim(-0.6, last + 0.6)
+        axes.set_ylim(-0.65, (last / 2) ** 0.5 + 0.15)
+        axes.set_axis_off()
+        axes.set_title(value_title, loc="left")
+    return figure
+
+
+def arrows(vectors: Mapping[str, Numbers], *, title: str = "") -> Figure:
+    """Draw vectors of two numbers as arrows from the origin, each with its name."""
+    with _canvas(height=3.4) as (figure, axes):
+        for i, (name, vector) in enumerate(vectors.items()):
+            x, y = _list(vector)
+            axes.annotate(
+                "", (x, y), (0, 0), zorder=2,
+                arrowprops={"arrowstyle": "-|>", "color": COLOURS[i % 4], "lw": 1.8,
+                            "shrinkA": 0, "shrinkB": 0},
+            )  # fmt: skip
+            axes.annotate(
+                name, (x, y), (5 if x >= 0 else -5, 5), textcoords="offset points",
+                ha="left" if x >= 0 else "right",
+            )  # fmt: skip
+            axes.plot(x, y, alpha=0)  # so that the axes reach the tip
+        axes.axhline(0, color="gray", linewidth=0.6)
+        axes.axvline(0, color="gray", linewidth=0.6)
+        axes.set_aspect("equal", adjustable="datalim")
+        axes.margins(0.15)
+        axes.set_title(title, loc="left")
     return figure
 
 
@@ -291,6 +425,15 @@ def _cells(
         vmax=highest,
         interpolation="nearest",
     )
+
+
+def _write_values(axes: Axes, image: Any, matrix: Tensor, digits: int) -> None:
+    for r, row in enumerate(matrix.tolist()):
+        for c, value in enumerate(row):
+            axes.text(
+                c, r, f"{value:.{digits}f}", ha="center", va="center", size=8,
+                color=_ink(image, value),
+            )  # fmt: skip
 
 
 def _ink(image: Any, value: float) -> str:

@@ -1,0 +1,95 @@
+"""Fold what would stand in a reader's way: answers before they are guessed, and checks.
+
+What the first cells after a *Predict* box put out is folded until the reader opens it,
+as the box's own answer is. A cell that only asserts, and a cell of imports, are one
+line that says so. Nothing is left out: each opens with a click, and on paper all do.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+PREDICT = "Predict"
+RESULT = "Run it: what comes out?"
+HIDE = "Hide it"
+
+
+def fold(app: Sphinx, doctree: nodes.document) -> None:
+    """Mark the cells of a page that MyST-NB is to fold, and what their lines say."""
+    for cell, after_question in cells(doctree):
+        if has_output(cell):
+            if after_question:
+                mark(cell, "output", RESULT)
+        elif line := in_a_line(cell[0].astext()):
+            mark(cell, "input", line)
+
+
+def cells(doctree: nodes.document) -> Iterator[tuple[nodes.container, bool]]:
+    """Yield each cell, and whether it answers a *Predict* box.
+
+    The first cell after the box that puts something out does, and so do those that
+    follow it without a word between.
+    """
+    for section in doctree.findall(nodes.section):
+        asked = answering = False
+        for node in section.children:
+            if is_cell(node):
+                yield node, asked or answering
+                if has_output(node):
+                    answering, asked = asked or answering, False
+            else:
+                answering = False
+                asked |= is_prediction(node)
+
+
+def is_cell(node: nodes.Node) -> bool:
+    """Say whether a node is a cell of code, with its code shown."""
+    return (
+        isinstance(node, nodes.container)
+        and node.get("nb_element") == "cell_code"
+        and node[0].get("nb_element") == "cell_code_source"
+    )
+
+
+def is_prediction(node: nodes.Node) -> bool:
+    """Say whether a node is a box that asks the reader for a prediction."""
+    return isinstance(node, nodes.Admonition) and node[0].astext() == PREDICT
+
+
+def has_output(cell: nodes.container) -> bool:
+    """Say whether a cell puts something out."""
+    return bool(cell[-1].get("nb_element") == "cell_code_output")
+
+
+def in_a_line(code: str) -> str:
+    """Return what stands for a cell without output, or nothing if it is to be read."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:  # a magic of IPython's
+        return ""
+    found = list(ast.walk(tree))
+    if any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in found):
+        return ""
+    if isinstance(tree.body[0], (ast.Import, ast.ImportFrom)):
+        return "What this page imports"
+    checks = sum(map(is_check, found))
+    return f"Checked here: {checks} assertion{'s' * (checks > 1)}" if checks else ""
+
+
+def is_check(node: ast.AST) -> bool:
+    """Say whether a node of the syntax tree asserts something."""
+    called = isinstance(node, ast.Call) and ast.unparse(node.func)
+    return isinstance(node, ast.Assert) or called == "torch.testing.assert_close"
+
+
+def mark(cell: nodes.container, what: str, line: str) -> None:
+    """Have MyST-NB fold a part of the cell, below a line."""
+    cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, HIDE
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Look at each page as it has been read."""
+    app.connect("doctree-read", fold)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
