@@ -28,7 +28,7 @@ def test_one_part_is_lit(lit: str) -> None:
     assert len(links) == len(pipeline.PARTS)
     assert current == ([pipeline.PARTS[lit].label] if lit else [])
     description = figure.svg["aria-label"]
-    assert description.endswith(f"Here: {current[0]}." if lit else "is a chapter.")
+    assert description.endswith(f"Here: {current[0]}." if lit else "forward pass. ")
 
 
 def test_every_part_leads_to_a_chapter() -> None:

@@ -319,3 +319,85 @@ def test_glue_outside_the_book(
     monkeypatch.setitem(sys.modules, "myst_nb", None)
     plots.glue("n_tokens", 5)
     assert capsys.readouterr() == ("", "")
+
+
+def test_boxes_mark_a_place_in_every_row() -> None:
+    rows = {"one": [("a", 1.0), ("b", 1.0)], "two": [("c", 0.5), ("d", 1.5)]}
+    [axes] = drawn(plots.boxes(rows, mark=1.0)).axes
+    dark = {text.get_text() for text in axes.texts if text.get_color() == "white"}
+    assert dark == {"b", "d"}  # a border belongs to the part on its right
+    assert "1" in texts(axes)
+    [plain] = drawn(plots.boxes(rows)).axes
+    assert all(text.get_color() == "black" for text in plain.texts)
+
+
+def test_a_tree_joins_each_piece_to_its_parts() -> None:
+    rows = {"bytes": list("abab"), "rank 0": ["ab", "ab"], "rank 7": ["abab"]}
+    [axes] = drawn(plots.tree(rows, row_title="rank")).axes
+    assert texts(axes) == [*"abab", "ab", "ab", "abab"]
+    assert [text.get_position()[0] for text in axes.texts] == [
+        0.5, 1.5, 2.5, 3.5, 1.0, 3.0, 2.0,
+    ]  # fmt: skip
+    assert [text.get_position()[1] for text in axes.texts] == [0] * 4 + [1] * 2 + [2]
+    branches = [tuple(map(tuple, line.get_xydata().tolist())) for line in axes.lines]
+    assert sorted(branches) == [
+        ((0.5, 0.0), (1.0, 1.0)), ((1.0, 1.0), (2.0, 2.0)), ((1.5, 0.0), (1.0, 1.0)),
+        ((2.5, 0.0), (3.0, 1.0)), ((3.0, 1.0), (2.0, 2.0)), ((3.5, 0.0), (3.0, 1.0)),
+    ]  # fmt: skip
+    assert ticks(axes, "y") == list(rows)
+
+
+def test_a_tree_grows_past_pieces_that_wait() -> None:
+    """A piece that is joined late hangs on a long branch, from where it was born."""
+    rows = {"0": ["a", "b", "c"], "1": ["a", "bc"], "2": ["abc"]}
+    [axes] = drawn(plots.tree(rows)).axes
+    assert texts(axes) == ["a", "b", "c", "bc", "abc"]
+    ends = {tuple(line.get_xydata()[0].tolist()) for line in axes.lines[-2:]}
+    assert ends == {(0.5, 0.0), (2.0, 1.0)}
+
+
+def test_points_have_names_beside_their_group() -> None:
+    places = torch.tensor([[0.0, 0.0], [0.1, 0.2], [3.0, 1.0]])
+    groups = {"near": ["a", "b"], "far": ["c"]}
+    [axes] = drawn(plots.points(groups, places)).axes
+    assert legend(axes) == ["near", "far"]
+    names = {text.get_text(): text for text in axes.texts}
+    assert {name: text.xy for name, text in names.items()} == {
+        name: tuple(place) for name, place in zip("abc", places.tolist(), strict=True)
+    }
+    heights = {name: text.get_position()[1] for name, text in names.items()}
+    assert heights["b"] > heights["a"]  # the higher point has the higher name
+    offsets = [group.get_offsets().tolist() for group in axes.collections]
+    assert offsets == [places[:2].tolist(), places[2:].tolist()]
+
+
+def test_a_look_is_as_wide_as_its_share() -> None:
+    shares = [0.1, 0.6, 0.3]
+    [axes] = drawn(plots.looks(["a", "b", "c"], shares, value_title="shares")).axes
+    assert texts(axes) == ["a", "0.10", "b", "0.60", "c", "0.30"]
+    widths = [line.get_linewidth() for line in axes.lines]
+    assert sorted(widths) == [widths[i] for i in (0, 2, 1)]
+    starts = [line.get_xdata()[0] for line in axes.lines]
+    ends = [line.get_xdata()[-1] for line in axes.lines]
+    assert starts == pytest.approx([2.0, 2.0, 2.3])  # the last one looks at itself, too
+    assert ends == pytest.approx([0.0, 1.0, 1.7])
+    assert axes.get_title(loc="left") == "shares"
+
+
+def test_arrows_lead_from_the_origin() -> None:
+    vectors = {"right": [2.0, 0.0], "left": torch.tensor([-1.0, 1.0])}
+    [axes] = drawn(plots.arrows(vectors, title="two")).axes
+    tips = {text.get_text(): text.xy for text in axes.texts if text.get_text()}
+    assert tips == {"right": (2.0, 0.0), "left": (-1.0, 1.0)}
+    arrows = [text for text in axes.texts if text.arrow_patch]
+    assert [arrow.xy for arrow in arrows] == list(tips.values())
+    assert {arrow.get_position() for arrow in arrows} == {(0, 0)}
+    assert axes.get_title(loc="left") == "two"
+
+
+def test_small_heatmaps_have_numbers_and_large_ones_have_not() -> None:
+    small = drawn(plots.heatmaps({"a": TWO, "b": -TWO}, value_title="v"))
+    assert texts(small.axes[0]) == ["0.25", "-1.50", "0.00", "2.00"]
+    assert small.axes[-1].get_ylabel() == "v"
+    large = drawn(plots.heatmaps({"a": torch.rand(12, 12), "b": torch.rand(12, 12)}))
+    assert texts(large.axes[0]) == []

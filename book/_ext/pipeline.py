@@ -28,11 +28,11 @@ class Part(NamedTuple):
 
 # In the order in which they are drawn: what encloses others comes first.
 PARTS = {
-    "safetensors": Part(150, 168, 390, 30, "weights: a file of numbers", "01-weights"),
+    "safetensors": Part(215, 168, 325, 30, "weights: a file of numbers", "01-weights"),
     "model": Part(140, 8, 410, 152, "forward pass", "06-forward"),
     "block": Part(250, 32, 190, 120, "block, n_layer times", "05-block"),
     "tokenizer": Part(20, 70, 100, 44, "tokenizer", "02-tokenizer"),
-    "embeddings": Part(150, 70, 90, 44, "embeddings", "03-embeddings"),
+    "embeddings": Part(147, 70, 98, 44, "embeddings", "03-embeddings"),
     "attention": Part(260, 62, 82, 34, "attention", "04-attention"),
     "mlp": Part(350, 62, 80, 34, "MLP", "05-block"),
     "kv_cache": Part(260, 110, 82, 34, "KV cache", "08-kv-cache"),
@@ -42,18 +42,23 @@ PARTS = {
 ENCLOSING = {"model", "block"}  # their labels stand at the top
 # What passes between the parts, as the lines of an SVG path; the last is the loop.
 ARROWS = (
-    "M120 92 H148", "M240 92 H258", "M440 92 H448", "M540 92 H578",
-    "M342 79 H348", "M301 108 V98",
-    "M630 114 V222 H70 V116",
+    "M120 92 H145", "M245 92 H258", "M440 92 H448", "M540 92 H578",
+    "M342 79 H348", "M312 108 V98", "M290 98 V108", "M378 168 V162",
+    "M630 114 V222 H180 V116",
 )  # fmt: skip
-TEXTS = ((70, 58, "text"), (630, 58, "token"), (350, 217, "the new token is appended"))
+TEXTS = (
+    (70, 58, "text"),
+    (630, 58, "token"),
+    (405, 217, "the new token's id is appended"),
+)
 ALT = (
     "A diagram of the machine. Text passes from left to right through the tokenizer "
     "and the forward pass, which holds the embeddings, a block repeated n_layer times "
-    "(attention with its KV cache, and the MLP) and the logits, to the sampler. The "
-    "new token goes back to the beginning. Below lies the file of weights. "
+    "(attention with its KV cache, and the MLP) and the logits, to the sampler. The id "
+    "of the new token goes back to the embeddings. Below, the file of weights feeds "
+    "the forward pass. "
 )
-CAPTION = "The whole machine; a part leads to its chapter."
+CAPTION = "The whole machine. Click a part to open its chapter."
 MARKER = (
     '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
     'markerHeight="7" orient="auto"><path d="M0 0 L8 4 L0 8 Z"/></marker></defs>'
@@ -75,7 +80,7 @@ class Pipeline(SphinxDirective):
 
     def figure(self, lit: str) -> str:
         """Write the picture and its caption as HTML."""
-        here = f"Here: {PARTS[lit].label}." if lit else "Every part is a chapter."
+        here = f"Here: {PARTS[lit].label}." if lit else ""
         drawn = "".join(self.part(name, name == lit) for name in PARTS)
         arrows = "".join(f'<path class="arrow" d="{path}"/>' for path in ARROWS)
         texts = "".join(
@@ -85,7 +90,7 @@ class Pipeline(SphinxDirective):
         return (
             f'<figure class="pipeline"><svg viewBox="0 0 700 232" role="group" '
             f'aria-label="{escape(ALT + here)}">{MARKER}{drawn}{arrows}{texts}</svg>'
-            f"<figcaption>{escape(CAPTION)} {escape(here)}</figcaption></figure>"
+            f"<figcaption>{escape(f'{CAPTION} {here}'.strip())}</figcaption></figure>"
         )
 
     def part(self, name: str, lit: bool) -> str:

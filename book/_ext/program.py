@@ -20,6 +20,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective
 
 import listing
+import sources
 from listing import BOOK
 from names import TESTS, defined_in, definitions, tree_of
 from pieces import LIBRARY
@@ -95,14 +96,14 @@ class WholeProgram(SphinxDirective):
         ]
 
     def test(self, test: str) -> nodes.list_item:
-        """Name a test, with a link to it where the repository is published."""
+        """Name a test, with a link to where it stands."""
         file, _, function = test.partition(".")
-        shown: nodes.Element = nodes.literal("", f"{file}::{function}")
-        if repository := self.config.files_address:
-            line = defined_in(TESTS / f"{file}.py")[function].lineno
-            address = f"{repository}/tests/{file}.py#L{line}"
-            shown = nodes.reference("", "", shown, refuri=address)
-        return nodes.list_item("", nodes.paragraph("", "", shown))
+        path = TESTS / f"{file}.py"
+        code = defined_in(path)[function]
+        address = sources.place(self.env.app, path, code.lineno, code.end_lineno)
+        shown = nodes.literal("", f"{file}::{function}")
+        link = nodes.reference("", "", shown, refuri=address)
+        return nodes.list_item("", nodes.paragraph("", "", link))
 
 
 def holder(name: str) -> str:

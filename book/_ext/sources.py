@@ -1,41 +1,53 @@
-"""Make a page of every file of the library, so that a listing can lead to its place.
+"""Make a page of every file of the library and of its tests, to which links can lead.
 
-Where a repository is published, listings lead there instead.
+A listing leads to its place there, the name of a test to the test. Where a repository
+is published, they lead to it instead.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from sphinx.application import Sphinx
 
+from names import TESTS
 from pieces import LIBRARY, REPOSITORY, Piece, modules
 
 
 def address(app: Sphinx, piece: Piece) -> str:
     """Return where a reader finds the lines of a piece, from the page being read."""
-    path = piece.path.relative_to(REPOSITORY).as_posix()
+    return place(app, piece.path, piece.first, piece.last)
+
+
+def place(app: Sphinx, path: Path, first: int, last: int) -> str:
+    """Return where lines of a file are, from the page being read."""
     if repository := app.config.files_address:
-        return f"{repository}/{path}#L{piece.first}-L{piece.last}"
-    page = app.builder.get_relative_uri(app.env.docname, page_name(piece.path.stem))
-    return f"{page}#L-{piece.first}"
+        file = path.relative_to(REPOSITORY).as_posix()
+        return f"{repository}/{file}#L{first}-L{last}"
+    page = app.builder.get_relative_uri(app.env.docname, page_name(path))
+    return f"{page}#L-{first}"
 
 
-def page_name(module: str) -> str:
-    """Return the name of a module's page."""
-    return f"source/{module}"
+def page_name(path: Path) -> str:
+    """Return the name of a file's page."""
+    return f"source/{path.stem}"
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield one page for each file, its lines numbered and anchored."""
-    for module in modules():
-        path = LIBRARY / f"{module}.py"
+    for path in [*(LIBRARY / f"{name}.py" for name in modules()), *tests()]:
         code = app.builder.highlighter.highlight_block(
             path.read_text(encoding="utf-8"), "python", linenos="inline",
             lineanchors="L",
         )  # fmt: skip
         title = path.relative_to(REPOSITORY).as_posix()
         body = f'<h1>{title}</h1>\n<div class="source">{code}</div>'
-        yield page_name(module), {"title": title, "body": body}, "page.html"
+        yield page_name(path), {"title": title, "body": body}, "page.html"
+
+
+def tests() -> list[Path]:
+    """Return the files of the tests."""
+    return sorted(TESTS.glob("test_*.py"))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
