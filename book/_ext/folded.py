@@ -9,7 +9,9 @@ import ast
 from collections.abc import Iterator
 
 from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode, visit_HideCellInput
 from sphinx.application import Sphinx
+from sphinx.util.docutils import SphinxTranslator
 
 PREDICT = "Predict"
 RESULT = "Run it: what comes out?"
@@ -89,7 +91,23 @@ def mark(cell: nodes.container, what: str, line: str) -> None:
     cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, HIDE
 
 
+def visit(translator: SphinxTranslator, node: HideCodeCellNode) -> None:
+    """Open the fold as MyST-NB does, but let the line be read aloud as it stands."""
+    start = len(translator.body)
+    visit_HideCellInput(translator, node)
+    opening = "".join(translator.body[start:])
+    translator.body[start:] = [
+        opening.replace(' aria-label="Toggle hidden content"', "")
+    ]
+
+
+def depart(translator: SphinxTranslator, node: HideCodeCellNode) -> None:
+    """Close the fold."""
+    translator.body.append("</details>\n")
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Look at each page as it has been read."""
     app.connect("doctree-read", fold)
+    app.add_node(HideCodeCellNode, html=(visit, depart), override=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
