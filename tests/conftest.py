@@ -10,7 +10,7 @@ from hypothesis import settings
 
 import fullsize as stand_in
 import hub_server
-from hardway import GPT2, Tokenizer, hub
+from hardway import GPT2, Tokenizer, hub, transfer
 
 # A shared machine can be slow for a moment; that is no failure.
 settings.register_profile("hardway", deadline=None, print_blob=True)
@@ -62,9 +62,10 @@ def remote(
     """A hub that serves a tiny "gpt2"; downloads land in tmp_path / "home"."""
     monkeypatch.setitem(hub.CHECKPOINTS, "gpt2", hub_server.CHECKPOINT)
     monkeypatch.setenv("HARDWAY_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(hub.Retry, "sleep", lambda *_: None)
+    monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
+        monkeypatch.setenv(name, "127.0.0.1,localhost")
     with hub_server.serving() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server

@@ -84,16 +84,20 @@ def demo(text: str | None, seed: int) -> None:
 @click.option(
     "--directory", type=click.Path(path_type=Path), help="Where to put the files."
 )
-def download(name: str, directory: Path | None) -> None:
+@click.option(
+    "--verify", is_flag=True, help="Only hash what is there again; fetch nothing."
+)
+def download(name: str, directory: Path | None, verify: bool) -> None:
     """Download the model NAME.
 
-    The files are checked against pinned hashes (chapter 1); the directory is printed.
+    The files are checked against pinned hashes (chapter 1); the directory is printed. A
+    download that broke off goes on where it stopped.
 
     NAME is gpt2, distilgpt2 or gpt2-medium.
     """
     from hardway import hub
 
-    click.echo(hub.download(name, directory))
+    click.echo((hub.verify if verify else hub.download)(name, directory))
 
 
 @hardway.command()

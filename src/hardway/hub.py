@@ -5,31 +5,18 @@ A model is a directory in Hugging Face layout: ``config.json``, ``model.safetens
 and it never downloads unless `download` is called.
 """
 
-import hashlib
+import errno
 import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-import requests
-from requests.adapters import HTTPAdapter
-from tqdm import tqdm
-from urllib3.util import Retry
+
+from hardway.transfer import DownloadError, RemoteFile, fault, fetch, is_there
 
 POCKET = Path(__file__).parent / "models" / "pocket"  # the bundled model
-CHUNK_BYTES = 1 << 20
-TIMEOUT_SECONDS = (10, 30)  # to connect, and between two packets
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file on the hub, and what proves that it arrived whole. Chapter 1."""
-
-    name: str
-    size: int
-    sha256: str
+YES = ("1", "ON", "TRUE", "YES")
+NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -108,10 +95,6 @@ CHECKPOINTS = {
 }
 
 
-class DownloadError(OSError):
-    """A file could not be fetched whole, and is not there in part. Chapter 1."""
-
-
 def home() -> Path:
     """Return where downloads live: $HARDWAY_HOME or the user's cache. Chapter 1."""
     return Path(
@@ -159,82 +142,62 @@ def book_model() -> str:
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Fetch a model into ``directory``, and return that.
+    """Fetch a model into ``directory``, and return that; by default ``home() / name``.
 
-    It is ``home() / name`` by default. A file that is already there with the right size
-    stays. Every other one goes to a temporary file first and takes its name only when
-    its size and SHA-256 are the pinned ones. The hub's address can be changed with
-    ``$HF_ENDPOINT``. Raises `ValueError` for an unknown name, `DownloadError` for a
-    file that cannot be fetched whole. Chapter 1.
+    A file that is there with the right size is taken as it is (`verify` reads it); if
+    all are, nothing is sent or written. The environment may name a mirror in
+    ``$HF_ENDPOINT``, proxies, and in ``$HF_HUB_OFFLINE`` that nothing may be sent.
+    Raises `ValueError` for an unknown name, `DownloadError` for a file that cannot be
+    had, `PermissionError` for a directory that cannot be written. Chapter 1.
     """
-    if name not in CHECKPOINTS:
-        known = ", ".join(CHECKPOINTS)
-        raise ValueError(f"name must be one of {known}, not {name!r}")
-    checkpoint = CHECKPOINTS[name]
-    target = Path(directory) if directory is not None else home() / name
-    target.mkdir(parents=True, exist_ok=True)
+    checkpoint, target = _pinned(name), _where(name, directory)
+    missing = [f for f in checkpoint.files if not is_there(target / f.name, f)]
+    if missing and os.environ.get("HF_HUB_OFFLINE", "").upper() in YES:
+        raise DownloadError(
+            f"{target}: {missing[0].name} is not there, and HF_HUB_OFFLINE forbids to "
+            "fetch it: unset that, or set HARDWAY_HOME to where the files are"
+        )
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     base = f"{endpoint}/{checkpoint.repository}/resolve/{checkpoint.revision}"
-    with _session() as session:
-        for file in checkpoint.files:
-            path = target / file.name
-            if not (path.is_file() and path.stat().st_size == file.size):
-                _fetch(session, f"{base}/{file.name}", file, path)
+    try:
+        for file in missing:
+            target.mkdir(parents=True, exist_ok=True)
+            fetch(f"{base}/{file.name}", file, target / file.name)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        raise PermissionError(
+            f"{target}: {file.name} is not there, and you may not write there: set "
+            "HARDWAY_HOME to a directory of your own"
+        ) from error
     return target
 
 
-def _session() -> requests.Session:
-    """Return a session that retries when the server is busy, and takes raw bytes."""
-    session = requests.Session()
-    retry = Retry(
-        total=5, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504)
-    )
-    session.mount("https://", HTTPAdapter(max_retries=retry))
-    session.mount("http://", HTTPAdapter(max_retries=retry))
-    session.headers["Accept-Encoding"] = "identity"
-    return session
+def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
+    """Read every byte of a downloaded model again, and return its directory.
 
-
-def _fetch(session: requests.Session, url: str, file: RemoteFile, path: Path) -> None:
-    """Stream ``url`` into a temporary file, check it, then name it ``path``."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{file.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as output:
-            size, sha256 = _stream(session, url, file, output.write)
-        if size != file.size:
-            raise DownloadError(
-                f"{url}: {size:,} bytes arrived instead of {file.size:,}; try again"
-            )
-        if sha256 != file.sha256:
-            raise DownloadError(
-                f"{url}: its SHA-256 is {sha256}, not the pinned {file.sha256}"
-            )
-        os.chmod(temporary, 0o644)  # a temporary file is its owner's alone
-        os.replace(temporary, path)
-    except requests.RequestException as error:
+    Raises `ValueError` for an unknown name, and `DownloadError` that names each file
+    which is not the pinned one. Nothing is downloaded or changed. Chapter 1.
+    """
+    checkpoint, target = _pinned(name), _where(name, directory)
+    faults = {file.name: fault(target / file.name, file) for file in checkpoint.files}
+    wrong = [f"{file} {what}" for file, what in faults.items() if what]
+    if wrong:
         raise DownloadError(
-            f"{url}: {error}; check the connection and try again"
-        ) from error
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+            f"{target}: {'; '.join(wrong)}. Delete what is wrong there, and run "
+            f"`hardway download {name}` again"
+        )
+    return target
 
 
-def _stream(
-    session: requests.Session,
-    url: str,
-    file: RemoteFile,
-    write: Callable[[bytes], object],
-) -> tuple[int, str]:
-    """Pass the body of ``url`` to ``write`` by chunks; return its size and SHA-256."""
-    size, digest = 0, hashlib.sha256()
-    with session.get(url, stream=True, timeout=TIMEOUT_SECONDS) as response:
-        response.raise_for_status()
-        with tqdm(
-            total=file.size, desc=file.name, unit="B", unit_scale=True, disable=None
-        ) as progress:
-            for chunk in response.iter_content(CHUNK_BYTES):
-                write(chunk)
-                digest.update(chunk)
-                size += len(chunk)
-                progress.update(len(chunk))
-    return size, digest.hexdigest()
+def _pinned(name: str) -> Checkpoint:
+    """Look a name up in the table."""
+    if name not in CHECKPOINTS:
+        known = ", ".join(CHECKPOINTS)
+        raise ValueError(f"name must be one of {known}, not {name!r}")
+    return CHECKPOINTS[name]
+
+
+def _where(name: str, directory: str | os.PathLike[str] | None) -> Path:
+    """Return the directory of a model's files, which need not exist."""
+    return home() / name if directory is None else Path(directory)

@@ -1,0 +1,280 @@
+"""Fetch one file over a network that may fail at any point (chapter 1).
+
+It ends in one of two ways: the right file, all of it, under its name; or an error that
+says what to do, and whatever had that name before. What makes a file the right one is
+its size and its SHA-256, known beforehand. No answer of a server replaces them.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import requests
+from filelock import FileLock
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RetryError, TooManyRedirects
+from requests.utils import urldefragauth
+from tqdm import tqdm
+from urllib3.exceptions import HTTPError
+from urllib3.util import Retry
+
+CHUNK_BYTES = 1 << 20
+TIMEOUT_SECONDS = (10, 30)  # to connect, and between two packets
+WINDOW_SECONDS = 60  # in each of these, at least
+LEAST_BYTES = 1 << 16  # have to come: a server that drips is as good as silent
+TRIES = 5  # so many in a row may bring less than that
+PAUSE_SECONDS = 0.5  # after a try; twice as long for each one that brought too little
+LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
+BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
+TROUBLE = (requests.RequestException, HTTPError)
+HOPELESS = (RetryError, TooManyRedirects, ValueError)  # the last is a bad address
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file on the hub, and what proves that it arrived whole. Chapter 1."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class DownloadError(OSError):
+    """A file could not be fetched whole, and its name is as it was. Chapter 1."""
+
+
+class _WrongFileError(DownloadError):
+    """What a server sends is another file: no byte of it is worth keeping."""
+
+
+def is_there(path: Path, file: RemoteFile) -> bool:
+    """Say whether ``path`` has the size of ``file``; no byte is read. Chapter 1."""
+    return path.is_file() and path.stat().st_size == file.size
+
+
+def fault(path: Path, file: RemoteFile) -> str | None:
+    """Read all of ``path`` and say how it differs from ``file``, if so. Chapter 1."""
+    if not path.is_file():
+        return "is missing"
+    if (size := path.stat().st_size) != file.size:
+        return f"has {size:,} bytes instead of {file.size:,}"
+    with open(path, "rb") as whole:
+        sha256 = hashlib.file_digest(whole, "sha256").hexdigest()
+    if sha256 != file.sha256:
+        return f"has the SHA-256 {sha256} instead of {file.sha256}"
+    return None
+
+
+def fetch(url: str, file: RemoteFile, path: Path) -> None:
+    """Give the name ``path`` to what is at ``url``, if it is ``file`` to the last bit.
+
+    Where that fails, ``path`` is as it was, and what has come of the file stays beside
+    it for the next call. Raises `DownloadError`, which says what to do, or another
+    `OSError` where the directory cannot be written. Chapter 1.
+    """
+    with _alone(path):
+        if is_there(path, file):
+            return  # another process fetched it while we waited
+        part = _claim(path)
+        try:
+            _check_room(part, file)
+            _complete(url, file, part)
+            os.replace(part, path)
+        except DownloadError as error:
+            raise DownloadError(f"{urldefragauth(url)}: {error}") from error
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            part.unlink(missing_ok=True)
+            raise DownloadError(
+                f"{path.parent}: the disk became full, and what had come is deleted: "
+                "make room, or set HARDWAY_HOME to a directory elsewhere"
+            ) from error
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Wait until no other process fetches this file, then keep the others waiting.
+
+    Some network file systems grant every lock, and then two are in here at once. That
+    may cost a second transfer, but nothing that follows relies on being alone.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock):
+        try:
+            yield
+        finally:
+            with suppress(PermissionError):  # Windows does not remove an open file
+                lock.unlink(missing_ok=True)
+
+
+def _claim(path: Path) -> Path:
+    """Return a name for the unfinished file that no other process writes to.
+
+    What an earlier run left gets this name; of several such files, the longest.
+    """
+    part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
+    for left in sorted(path.parent.glob(f".{path.name}.*.part"), key=_size):
+        os.replace(left, part)
+    return part
+
+
+def _size(path: Path) -> int:
+    """Count the bytes of a file that need not exist."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def _check_room(part: Path, file: RemoteFile) -> None:
+    """Raise where the disk has no room for what is missing."""
+    missing, free = file.size - _size(part), shutil.disk_usage(part.parent).free
+    if free < missing:
+        raise DownloadError(
+            f"{missing:,} bytes are to come, and the disk of {part.parent} has room "
+            f"for {free:,}: make room, or set HARDWAY_HOME to a directory elsewhere"
+        )
+
+
+def _complete(url: str, file: RemoteFile, part: Path) -> None:
+    """Make ``part`` the right file, on the disk; start over once where it is not."""
+    for retry in (True, False):
+        try:
+            _fill(url, file, part)
+            if difference := fault(part, file):
+                raise _WrongFileError(f"what came {difference}")
+            with open(part, "rb+") as whole:
+                os.fsync(whole.fileno())
+            return
+        except _WrongFileError as error:
+            part.unlink(missing_ok=True)
+            if not retry:
+                raise DownloadError(
+                    f"{error}, twice; nothing of it was kept. Somebody on the way has "
+                    "another file: try another network, or a mirror in HF_ENDPOINT"
+                ) from error
+
+
+def _fill(url: str, file: RemoteFile, part: Path) -> None:
+    """Append to ``part`` what it lacks, asking again wherever an answer breaks off."""
+    longest, failures = _size(part), 0
+    bar = tqdm(total=file.size, desc=file.name, unit="B", unit_scale=True, disable=None)
+    with bar, _session(url) as session:
+        while _size(part) < file.size:
+            try:
+                _ask(session, url, file, part, bar)
+            except TROUBLE as error:
+                size = _size(part)
+                failures = 0 if size >= longest + LEAST_BYTES else failures + 1
+                longest = max(longest, size)
+                if failures == TRIES or isinstance(error, HOPELESS):
+                    raise DownloadError(
+                        f"{_reason(error)}; {size:,} of {file.size:,} bytes have come. "
+                        "Check the network, the proxy and HF_ENDPOINT, then run it "
+                        "again: it goes on where it stopped"
+                    ) from error
+                time.sleep(PAUSE_SECONDS * 2**failures)
+
+
+def _session(url: str) -> requests.Session:
+    """Return a session that waits for a busy server, asks for the bytes as they are,
+    and knows no way from https to anything else.
+    """
+    retry = Retry(
+        total=None, connect=0, read=0, other=0, status=TRIES, status_forcelist=BUSY,
+        backoff_factor=PAUSE_SECONDS, retry_after_max=LONGEST_PAUSE_SECONDS,
+    )  # fmt: skip
+    session = requests.Session()
+    session.adapters.clear()
+    session.mount("https://", HTTPAdapter(max_retries=retry))
+    if url.startswith("http:"):
+        session.mount("http://", HTTPAdapter(max_retries=retry))
+    session.headers["Accept-Encoding"] = "identity"
+    return session
+
+
+def _ask(
+    session: requests.Session,
+    url: str,
+    file: RemoteFile,
+    part: Path,
+    bar: "tqdm[NoReturn]",
+) -> None:
+    """Ask once for what ``part`` lacks, and append what comes."""
+    start = _size(part)
+    wish = {"Range": f"bytes={start}-"} if start else {}
+    with session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+        start = _first_byte(answer, file, start)
+        with open(part, "ab", buffering=CHUNK_BYTES) as output:
+            output.truncate(start)
+            bar.n = start  # back to zero, where the server begins anew
+            bar.refresh()
+            for piece in _pieces(answer, file.size - start):
+                if not part.exists():
+                    raise requests.ConnectionError("another process goes on with it")
+                output.write(piece)
+                bar.update(len(piece))
+
+
+def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
+    """Return the place in the file at which an answer's body begins: 0 or ``start``.
+
+    Raises where the body cannot be the file from there on.
+    """
+    code, headers = answer.status_code, answer.headers
+    if headers.get("Content-Type", "").startswith("text/html"):
+        raise DownloadError(
+            f"answered {code} with a web page (text/html): a proxy or login page? Open "
+            "it in a browser, log in there or change the network, then run it again"
+        )
+    if code not in (200, 206, 416):
+        raise DownloadError(
+            f"answered {code} {answer.reason}. The file is there, and needs no login: "
+            "check HF_ENDPOINT and the proxy"
+        )
+    rest = f"bytes {start}-{file.size - 1}/{file.size}"
+    span = headers.get("Content-Range", f"{code}")
+    if code != 200 and span != rest:
+        raise _WrongFileError(f"answered {span!r} when asked for {rest!r}")
+    start = start if code == 206 else 0
+    length = headers.get("Content-Length", f"{file.size - start}")
+    if length != f"{file.size - start}":
+        raise _WrongFileError(
+            f"announced {length} bytes instead of {file.size - start}"
+        )
+    return start
+
+
+def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
+    """Yield the body as it comes: at a bearable pace, and ``size`` bytes in all."""
+    came, enough, end = 0, LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
+    while piece := answer.raw.read1(CHUNK_BYTES):  # never waits for a whole chunk
+        came += len(piece)
+        if came > size:
+            raise _WrongFileError(f"sent more than {size:,} bytes")
+        yield piece
+        if time.monotonic() > end:
+            if came < enough:
+                raise requests.Timeout(
+                    f"fewer than {LEAST_BYTES:,} bytes in {WINDOW_SECONDS} seconds"
+                )
+            enough, end = came + LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
+    if came < size:
+        raise requests.ConnectionError("the answer ended early")
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost message of errors that libraries wrapped in each other."""
+    causes = [getattr(error, "reason", None), *error.args]
+    for cause in causes:
+        if isinstance(cause, Exception):
+            return _reason(cause)
+    return re.sub(r"^\w+\(.*?\): ", "", str(error))
