@@ -34,7 +34,8 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "miniature": {"tokenizer"},
     "safetensors": set(),
-    "hub": {"safetensors"},
+    "transfer": set(),
+    "hub": {"transfer"},
     "tokenizer": {"hub"},
     "embeddings": set(),
     "attention": set(),
@@ -47,7 +48,8 @@ MAY_IMPORT = {
 }
 EVERYWHERE = {"torch", "regex"}
 HELPERS = {
-    "hub": {"requests", "urllib3", "tqdm", "platformdirs"},
+    "transfer": {"requests", "urllib3", "filelock", "tqdm"},
+    "hub": {"platformdirs"},
     "cli": {"click", "rich"},
     "plots": {"matplotlib", "myst_nb"},
 }
@@ -139,7 +141,7 @@ def members(module: ModuleType) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("module", [*CHAPTERS, "plots", "cli"])
+@pytest.mark.parametrize("module", [*CHAPTERS, "transfer", "plots", "cli"])
 def test_docstrings(module: str) -> None:
     loaded = importlib.import_module(f"hardway.{module}")
     names = members(loaded)

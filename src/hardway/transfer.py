@@ -144,23 +144,22 @@ def _check_room(part: Path, file: RemoteFile) -> None:
         )
 
 
-def _complete(url: str, file: RemoteFile, part: Path) -> None:
+def _complete(url: str, file: RemoteFile, part: Path, again: bool = False) -> None:
     """Make ``part`` the right file, on the disk; start over once where it is not."""
-    for retry in (True, False):
-        try:
-            _fill(url, file, part)
-            if difference := fault(part, file):
-                raise _WrongFileError(f"what came {difference}")
-            with open(part, "rb+") as whole:
-                os.fsync(whole.fileno())
-            return
-        except _WrongFileError as error:
-            part.unlink(missing_ok=True)
-            if not retry:
-                raise DownloadError(
-                    f"{error}, twice; nothing of it was kept. Somebody on the way has "
-                    "another file: try another network, or a mirror in HF_ENDPOINT"
-                ) from error
+    try:
+        _fill(url, file, part)
+        if difference := fault(part, file):
+            raise _WrongFileError(f"what came {difference}")
+    except _WrongFileError as error:
+        part.unlink(missing_ok=True)
+        if again:
+            raise DownloadError(
+                f"{error}, twice; nothing of it was kept. Somebody on the way has "
+                "another file: try another network, or a mirror in HF_ENDPOINT"
+            ) from error
+        return _complete(url, file, part, again=True)
+    with open(part, "rb+") as whole:
+        os.fsync(whole.fileno())
 
 
 def _fill(url: str, file: RemoteFile, part: Path) -> None:
@@ -213,9 +212,8 @@ def _ask(
     wish = {"Range": f"bytes={start}-"} if start else {}
     with session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS) as answer:
         start = _first_byte(answer, file, start)
-        with open(part, "ab", buffering=CHUNK_BYTES) as output:
-            output.truncate(start)
-            bar.n = start  # back to zero, where the server begins anew
+        with open(part, "ab" if start else "wb", buffering=CHUNK_BYTES) as output:
+            bar.n = start  # back at zero, where the server begins anew
             bar.refresh()
             for piece in _pieces(answer, file.size - start):
                 if not part.exists():
@@ -273,8 +271,9 @@ def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
 
 def _reason(error: BaseException) -> str:
     """Return the innermost message of errors that libraries wrapped in each other."""
-    causes = [getattr(error, "reason", None), *error.args]
-    for cause in causes:
+    for cause in (getattr(error, "reason", None), *error.args):
         if isinstance(cause, Exception):
             return _reason(cause)
-    return re.sub(r"^\w+\(.*?\): ", "", str(error))
+    message = re.sub(r"^\w+\(.*?\): ", "", str(error))  # some object's own name
+    foreign = "No connection adapters were found for"
+    return message.replace(foreign, "this is not followed: it leads to")
