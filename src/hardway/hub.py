@@ -157,12 +157,10 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
             f"{target}: {missing[0].name} is not there, and HF_HUB_OFFLINE forbids to "
             "fetch it: unset that, or set HARDWAY_HOME to where the files are"
         )
-    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    base = f"{endpoint}/{checkpoint.repository}/resolve/{checkpoint.revision}"
     try:
         for file in missing:
             target.mkdir(parents=True, exist_ok=True)
-            fetch(f"{base}/{file.name}", file, target / file.name)
+            fetch(_address(checkpoint, file), file, target / file.name)
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
@@ -196,6 +194,12 @@ def _pinned(name: str) -> Checkpoint:
         known = ", ".join(CHECKPOINTS)
         raise ValueError(f"name must be one of {known}, not {name!r}")
     return CHECKPOINTS[name]
+
+
+def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
+    """Return where a file is, on the hub or on the mirror in $HF_ENDPOINT."""
+    endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    return f"{endpoint}/{checkpoint.repository}/resolve/{checkpoint.revision}/{file.name}"
 
 
 def _where(name: str, directory: str | os.PathLike[str] | None) -> Path:

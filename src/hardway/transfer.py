@@ -37,6 +37,12 @@ LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
 BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
 TROUBLE = (requests.RequestException, HTTPError)
 HOPELESS = (RetryError, TooManyRedirects, ValueError)  # the last is a bad address
+PLAINLY = {
+    r"^\w+\(.*?\): ": "",  # which object of a library noticed
+    r"^IncompleteRead\(.*": "the answer broke off",
+    r"^Read timed out.*": "the server fell silent",
+    r"^No connection adapters .* for": "it leaves https, or the web altogether, for",
+}
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -154,7 +160,7 @@ def _complete(url: str, file: RemoteFile, part: Path, again: bool = False) -> No
         part.unlink(missing_ok=True)
         if again:
             raise DownloadError(
-                f"{error}, twice; nothing of it was kept. Somebody on the way has "
+                f"{error}, twice; nothing of it was kept. The server or a proxy has "
                 "another file: try another network, or a mirror in HF_ENDPOINT"
             ) from error
         return _complete(url, file, part, again=True)
@@ -177,8 +183,8 @@ def _fill(url: str, file: RemoteFile, part: Path) -> None:
                 if failures == TRIES or isinstance(error, HOPELESS):
                     raise DownloadError(
                         f"{_reason(error)}; {size:,} of {file.size:,} bytes have come. "
-                        "Check the network, the proxy and HF_ENDPOINT, then run it "
-                        "again: it goes on where it stopped"
+                        "Check the network, the proxy and HF_ENDPOINT, then download "
+                        "again: it goes on from there"
                     ) from error
                 time.sleep(PAUSE_SECONDS * 2**failures)
 
@@ -217,7 +223,9 @@ def _ask(
             bar.refresh()
             for piece in _pieces(answer, file.size - start):
                 if not part.exists():
-                    raise requests.ConnectionError("another process goes on with it")
+                    raise requests.ConnectionError(
+                        "another process has taken the part over"
+                    )
                 output.write(piece)
                 bar.update(len(piece))
 
@@ -231,12 +239,12 @@ def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
     if headers.get("Content-Type", "").startswith("text/html"):
         raise DownloadError(
             f"answered {code} with a web page (text/html): a proxy or login page? Open "
-            "it in a browser, log in there or change the network, then run it again"
+            "the address in a browser, log in or change the network, download again"
         )
     if code not in (200, 206, 416):
         raise DownloadError(
-            f"answered {code} {answer.reason}. The file is there, and needs no login: "
-            "check HF_ENDPOINT and the proxy"
+            f"answered {code} {answer.reason}. The hub has the file, for everybody: "
+            "check HF_ENDPOINT, if you have set it, and the proxy"
         )
     rest = f"bytes {start}-{file.size - 1}/{file.size}"
     span = headers.get("Content-Range", f"{code}")
@@ -266,14 +274,15 @@ def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
                 )
             enough, end = came + LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
     if came < size:
-        raise requests.ConnectionError("the answer ended early")
+        raise requests.ConnectionError("the answer broke off")
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost message of errors that libraries wrapped in each other."""
+    """Return the innermost of errors that libraries wrapped in each other, plainly."""
     for cause in (getattr(error, "reason", None), *error.args):
         if isinstance(cause, Exception):
             return _reason(cause)
-    message = re.sub(r"^\w+\(.*?\): ", "", str(error))  # some object's own name
-    foreign = "No connection adapters were found for"
-    return message.replace(foreign, "this is not followed: it leads to")
+    message = str(error).removesuffix(".")
+    for pattern, plainly in PLAINLY.items():
+        message = re.sub(pattern, plainly, message)
+    return message
