@@ -148,6 +148,13 @@ def test_case_19_five_tries_without_progress(remote: HubServer, path: Path) -> N
     assert alone(path)
 
 
+def test_case_19_forth_and_back_is_no_progress(remote: HubServer, path: Path) -> None:
+    """Where every try begins anew, only what is longer than all before counts."""
+    plan = [until(share, ranges=False) for share in (0.3, 0.1, 0.2)] * 9
+    fails(remote, path, "bytes have come", *plan)
+    assert len(remote.asked) == 6
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 def test_case_19_at_real_size(ranges: bool, remote: HubServer, path: Path) -> None:
     """GPT-2's own size: dropped at 30 %, whole at the end, little in memory."""
@@ -621,9 +628,13 @@ def test_case_29_two_at_once_where_locks_do_not_hold(
     assert begun.wait(20)
     fetch(url, FILE, path)  # takes over what the first one had
     assert path.read_bytes() == WEIGHTS
+    witness = path.with_name("witness")
+    os.link(path, witness)
     go.set()
     first.join(20)
     assert not first.is_alive()
+    assert witness.read_bytes() == WEIGHTS  # the first one did not write to it
+    witness.unlink()
     assert alone(path)
     assert len(remote.asked) == 3
 
@@ -810,12 +821,24 @@ def test_a_proxy_that_is_not_there(
         fetch("http://hub.invalid/x", FILE, path)
 
 
-def test_no_server(remote: HubServer, path: Path) -> None:
+def test_no_server(
+    remote: HubServer, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     remote.shutdown()
     remote.server_close()
+    calls = []
+    connect = socket.socket.connect
+
+    class Counted(socket.socket):
+        def connect(self, address: Any) -> None:
+            calls.append(address)
+            connect(self, address)
+
+    monkeypatch.setattr(socket, "socket", Counted)
     message = fails(remote, path, "refused; 0 of 2,304,000 bytes have come")
     assert "0x" not in message
     assert parts(path) == []
+    assert len(calls) == transfer.TRIES
 
 
 @pytest.mark.parametrize("url", ["hub.example/x", "https://", "http://a b/", "//x"])

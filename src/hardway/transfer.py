@@ -218,7 +218,7 @@ def _ask(
     wish = {"Range": f"bytes={start}-"} if start else {}
     with session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS) as answer:
         start = _first_byte(answer, file, start)
-        with open(part, "ab" if start else "wb", buffering=CHUNK_BYTES) as output:
+        with open(part, "ab" if start else "wb") as output:
             bar.n = start  # back at zero, where the server begins anew
             bar.refresh()
             for piece in _pieces(answer, file.size - start):
@@ -227,6 +227,7 @@ def _ask(
                         "another process has taken the part over"
                     )
                 output.write(piece)
+                output.flush()  # nothing is left to write when the part is taken
                 bar.update(len(piece))
 
 
