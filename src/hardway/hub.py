@@ -199,9 +199,8 @@ def _pinned(name: str) -> Checkpoint:
 def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
     """Return where a file is, on the hub or on the mirror in $HF_ENDPOINT."""
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    return (
-        f"{endpoint}/{checkpoint.repository}/resolve/{checkpoint.revision}/{file.name}"
-    )
+    repository = f"{endpoint}/{checkpoint.repository}"
+    return f"{repository}/resolve/{checkpoint.revision}/{file.name}"
 
 
 def _where(name: str, directory: str | os.PathLike[str] | None) -> Path:
