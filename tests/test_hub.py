@@ -185,3 +185,12 @@ def test_unknown_name(name: str, remote: HubServer, tmp_path: Path) -> None:
         hub.download(name)
     assert remote.asked == []
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("endpoint", ["hub.example", "ftp://hub.example", "file:///"])
+def test_a_mirror_has_an_address_of_the_web(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with pytest.raises(ValueError, match="HF_ENDPOINT must begin with https:// or"):
+        hub.download("gpt2", tmp_path)

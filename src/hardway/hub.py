@@ -199,6 +199,10 @@ def _pinned(name: str) -> Checkpoint:
 def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
     """Return where a file is, on the hub or on the mirror in $HF_ENDPOINT."""
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+    if not endpoint.startswith(("https://", "http://")):
+        raise ValueError(
+            f"HF_ENDPOINT must begin with https:// or http://, not {endpoint!r}"
+        )
     repository = f"{endpoint}/{checkpoint.repository}"
     return f"{repository}/resolve/{checkpoint.revision}/{file.name}"
 
