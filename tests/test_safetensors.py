@@ -1,9 +1,7 @@
 """Chapter 1: the file format, rule by rule, against the reference package."""
 
-import contextlib
 import json
-import random
-import re
+import time
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -57,7 +55,7 @@ DTYPE = "is not one the format knows"
 DTYPE_NAMES = [f'"{name}"'.encode() for name in DTYPE_BITS]
 DEEP = b"[" * 200 + b"]" * 200
 
-# The row of the table of malformed files, the file, the tensor at fault, the rule.
+# The number of the fault in SECURITY.md, the file, the tensor named, the rule.
 MALFORMED = [
     (1, b"", None, "it is 0 bytes long"),
     (1, bytes(7), None, "it is 7 bytes long"),
@@ -82,144 +80,140 @@ MALFORMED = [
     (5, sealed(b'{"a":-Infinity}'), None, "-Infinity is not JSON"),
     (5, sealed(b'{"__metadata__":{"a":"\n"}}'), None, JSON),
     (5, sealed(b'{"__metadata__":{"a":' + DEEP + b"}}"), None, "for 'a' is not a"),
-    (5, sealed(b'{"a":' + b"[" * 100_000 + b"}"), None, JSON),
+    (5, sealed(b'{"a":' + b"[" * 100_000 + b"}"), None, "nests too deeply"),
     (5, sealed(b'{"\\ud800":{}}'), None, JSON),
     (5, sealed(b'{"__metadata__":{"\\ud800":""}}'), None, JSON),
     (5, sealed(b'{"__metadata__":{"":"\\udc00"}}'), None, JSON),
-    (5, sealed(b"\xef\xbb\xbf{}"), None, JSON),
-    (5, sealed("{}".encode("utf-16")), None, JSON),
-    (5, sealed("{}".encode("utf-16-le")), None, JSON),
-    (9, tensor('"F32","dtype":"F32"', "[2]", "[0,8]", EIGHT), None, "'dtype' appears"),
-    (9, tensor('"F32"', '[2],"shape":[2]', "[0,8]", EIGHT), None, "'shape' appears"),
+    (6, sealed(b"\xef\xbb\xbf{}"), None, JSON),
+    (6, sealed("{}".encode("utf-16")), None, JSON),
+    (6, sealed("{}".encode("utf-16-le")), None, JSON),
+    (7, tensor('"F32","dtype":"F32"', "[2]", "[0,8]", EIGHT), None, "'dtype' appears"),
+    (7, tensor('"F32"', '[2],"shape":[2]', "[0,8]", EIGHT), None, "'shape' appears"),
     (
-        9,
+        7,
         tensor('"F32"', "[2]", '[0,8],"data_offsets":[0,8]', EIGHT),
         None,
         "'data_offsets' appears twice",
     ),
     (
-        9,
+        7,
         sealed(b'{"__metadata__":{},"__metadata__":{}}'),
         None,
         "'__metadata__' appears",
     ),
-    (11, sealed(b'{"__metadata__":{"a":1}}'), None, "value for 'a' is not a string"),
-    (11, sealed(b'{"__metadata__":{"a":null}}'), None, "value for 'a' is not a string"),
-    (11, sealed(b'{"__metadata__":{"a":{}}}'), None, "value for 'a' is not a string"),
-    (11, sealed(b'{"__metadata__":["a"]}'), None, "__metadata__ is not an object"),
-    (11, sealed(b'{"__metadata__":""}'), None, "__metadata__ is not an object"),
-    (12, sealed(b'{"a":{"dtype":"F32","shape":[2]}}', EIGHT), "a", FIELDS),
-    (12, sealed(b'{"a":{"dtype":"F32","data_offsets":[0,8]}}', EIGHT), "a", FIELDS),
-    (12, sealed(b'{"a":{"shape":[2],"data_offsets":[0,8]}}', EIGHT), "a", FIELDS),
-    (12, sealed(b'{"a":{}}'), "a", FIELDS),
-    (12, sealed(b'{"a":null}'), "a", FIELDS),
-    (12, sealed(b'{"a":"F32"}'), "a", FIELDS),
-    (15, tensor('"F33"', "[2]", "[0,8]", EIGHT), "a", f"its dtype 'F33' {DTYPE}"),
-    (15, tensor('"f32"', "[2]", "[0,8]", EIGHT), "a", f"its dtype 'f32' {DTYPE}"),
-    (15, tensor("32", "[2]", "[0,8]", EIGHT), "a", f"its dtype 32 {DTYPE}"),
-    (15, tensor("null", "[2]", "[0,8]", EIGHT), "a", f"its dtype None {DTYPE}"),
-    (15, tensor("[]", "[2]", "[0,8]", EIGHT), "a", f"its dtype [] {DTYPE}"),
-    (16, tensor('"F32"', "[2]", "[-1,8]", EIGHT), None, "-1 is negative"),
-    (16, tensor('"F32"', "[2]", "[-0,8]", EIGHT), None, "-0 is negative"),
-    (16, tensor('"F32"', "[2]", "[00,8]", EIGHT), None, JSON),
-    (16, tensor('"F32"', "[2]", "[0,8.0]", EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", "[0,8e0]", EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", '[0,"8"]', EIGHT), "a", OFFSETS),
-    (16, tensor('"U8"', "[1]", "[false,true]", b"x"), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", f"[0,{2**64}]", EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", "[8]", EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", "[0,8,8]", EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", "null", EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[2]", '{"0":8}', EIGHT), "a", OFFSETS),
-    (16, tensor('"F32"', "[-2]", "[0,8]", EIGHT), None, "-2 is negative"),
-    (16, tensor('"F32"', "[2.0]", "[0,8]", EIGHT), "a", SHAPE),
-    (16, tensor('"F32"', "[2e0]", "[0,8]", EIGHT), "a", SHAPE),
-    (16, tensor('"F32"', '["2"]', "[0,8]", EIGHT), "a", SHAPE),
-    (16, tensor('"F32"', "[true,2]", "[0,8]", EIGHT), "a", SHAPE),
-    (16, tensor('"F32"', "[[2]]", "[0,8]", EIGHT), "a", SHAPE),
-    (16, tensor('"F32"', f"[0,{2**64}]", "[0,0]"), "a", SHAPE),
-    (16, tensor('"F32"', "9" * 5000, "[0,0]"), None, JSON),
-    (16, tensor('"F32"', "2", "[0,8]", EIGHT), "a", SHAPE),
-    (16, tensor('"F32"', "{}", "[0,4]", EIGHT), "a", SHAPE),
-    (18, tensor('"U8"', "[1]", "[1,2]", b"xy"), "a", "byte 1, not 0: it leaves a hole"),
-    (18, two(place("[1]", "[0,1]"), place("[1]", "[2,3]"), b"xyz"), "b", "a hole"),
-    (18, two(place("[2]", "[0,2]"), place("[2]", "[1,3]"), b"xyz"), "b", "overlaps"),
-    (18, two(place("[1]", "[0,1]"), place("[1]", "[0,1]"), b"x"), "b", "overlaps"),
-    (18, two(place("[3]", "[0,3]"), place("[0]", "[1,1]"), b"xyz"), "b", "overlaps"),
-    (18, two(place("[0]", "[4,4]"), place("[3]", "[0,3]"), b"xyz"), "a", "a hole"),
-    (19, tensor('"U8"', "[1]", "[2,1]", b"xy"), "a", "byte 2, after its end at 1"),
-    (19, tensor('"U8"', "[0]", "[1,0]", b"x"), "a", "byte 1, after its end at 0"),
+    (8, sealed(b'{"__metadata__":{"a":1}}'), None, "value for 'a' is not a string"),
+    (8, sealed(b'{"__metadata__":{"a":null}}'), None, "value for 'a' is not a string"),
+    (8, sealed(b'{"__metadata__":{"a":{}}}'), None, "value for 'a' is not a string"),
+    (8, sealed(b'{"__metadata__":["a"]}'), None, "__metadata__ is not an object"),
+    (8, sealed(b'{"__metadata__":""}'), None, "__metadata__ is not an object"),
+    (5, sealed(b'{"a":{"dtype":"F32","shape":[2]}}', EIGHT), "a", FIELDS),
+    (5, sealed(b'{"a":{"dtype":"F32","data_offsets":[0,8]}}', EIGHT), "a", FIELDS),
+    (5, sealed(b'{"a":{"shape":[2],"data_offsets":[0,8]}}', EIGHT), "a", FIELDS),
+    (5, sealed(b'{"a":{}}'), "a", FIELDS),
+    (5, sealed(b'{"a":null}'), "a", FIELDS),
+    (5, sealed(b'{"a":"F32"}'), "a", FIELDS),
+    (9, tensor('"F33"', "[2]", "[0,8]", EIGHT), "a", f"its dtype 'F33' {DTYPE}"),
+    (9, tensor('"f32"', "[2]", "[0,8]", EIGHT), "a", f"its dtype 'f32' {DTYPE}"),
+    (9, tensor("32", "[2]", "[0,8]", EIGHT), "a", f"its dtype 32 {DTYPE}"),
+    (9, tensor("null", "[2]", "[0,8]", EIGHT), "a", f"its dtype None {DTYPE}"),
+    (9, tensor("[]", "[2]", "[0,8]", EIGHT), "a", f"its dtype [] {DTYPE}"),
+    (10, tensor('"F32"', "[2]", "[-1,8]", EIGHT), None, "-1 is negative"),
+    (10, tensor('"F32"', "[2]", "[-0,8]", EIGHT), None, "-0 is negative"),
+    (10, tensor('"F32"', "[2]", "[00,8]", EIGHT), None, JSON),
+    (10, tensor('"F32"', "[2]", "[0,8.0]", EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", "[0,8e0]", EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", '[0,"8"]', EIGHT), "a", OFFSETS),
+    (10, tensor('"U8"', "[1]", "[false,true]", b"x"), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", f"[0,{2**64}]", EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", "[8]", EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", "[0,8,8]", EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", "null", EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[2]", '{"0":8}', EIGHT), "a", OFFSETS),
+    (10, tensor('"F32"', "[-2]", "[0,8]", EIGHT), None, "-2 is negative"),
+    (10, tensor('"F32"', "[2.0]", "[0,8]", EIGHT), "a", SHAPE),
+    (10, tensor('"F32"', "[2e0]", "[0,8]", EIGHT), "a", SHAPE),
+    (10, tensor('"F32"', '["2"]', "[0,8]", EIGHT), "a", SHAPE),
+    (10, tensor('"F32"', "[true,2]", "[0,8]", EIGHT), "a", SHAPE),
+    (10, tensor('"F32"', "[[2]]", "[0,8]", EIGHT), "a", SHAPE),
+    (10, tensor('"F32"', f"[0,{2**64}]", "[0,0]"), "a", SHAPE),
+    (10, tensor('"F32"', "9" * 5000, "[0,0]"), None, "of 5,000 digits"),
+    (10, tensor('"F32"', "2", "[0,8]", EIGHT), "a", SHAPE),
+    (10, tensor('"F32"', "{}", "[0,4]", EIGHT), "a", SHAPE),
+    (11, tensor('"U8"', "[1]", "[1,2]", b"xy"), "a", "byte 1, not 0: it leaves a hole"),
+    (11, two(place("[1]", "[0,1]"), place("[1]", "[2,3]"), b"xyz"), "b", "a hole"),
+    (11, two(place("[2]", "[0,2]"), place("[2]", "[1,3]"), b"xyz"), "b", "overlaps"),
+    (11, two(place("[1]", "[0,1]"), place("[1]", "[0,1]"), b"x"), "b", "overlaps"),
+    (11, two(place("[3]", "[0,3]"), place("[0]", "[1,1]"), b"xyz"), "b", "overlaps"),
+    (11, two(place("[0]", "[4,4]"), place("[3]", "[0,3]"), b"xyz"), "a", "a hole"),
+    (12, tensor('"U8"', "[1]", "[2,1]", b"xy"), "a", "byte 2, after its end at 1"),
+    (12, tensor('"U8"', "[0]", "[1,0]", b"x"), "a", "byte 1, after its end at 0"),
     (
-        20,
+        13,
         tensor('"F32"', f"[{2**32},{2**32},0]", "[0,0]"),
         "a",
         "more elements than 64 bits",
     ),
-    (20, tensor('"U8"', f"[2,{2**63 - 1}]", "[0,0]"), "a", "more bits than 64 bits"),
-    (20, tensor('"F64"', f"[{2**58}]", "[0,0]"), "a", "more bits than 64 bits"),
-    (21, tensor('"F4"', "[3]", "[0,2]", b"xy"), "a", "12 bits do not fill whole bytes"),
-    (21, tensor('"F6_E2M3"', "[2]", "[0,2]", b"xy"), "a", "12 bits do not fill"),
-    (22, tensor('"F32"', "[2]", "[0,4]", b"abcd"), "a", "takes 8 bytes, but its data_"),
-    (22, tensor('"F32"', "[]", "[0,8]", EIGHT), "a", "takes 4 bytes, but its data_off"),
+    (13, tensor('"U8"', f"[2,{2**64 - 2}]", "[0,0]"), "a", SHAPE),
+    (13, tensor('"U8"', f"[2,{2**63 - 1}]", "[0,0]"), "a", "more bits than 64 bits"),
+    (13, tensor('"F64"', f"[{2**58}]", "[0,0]"), "a", "more bits than 64 bits"),
+    (16, tensor('"F4"', "[3]", "[0,2]", b"xy"), "a", "12 bits do not fill whole bytes"),
+    (16, tensor('"F6_E2M3"', "[2]", "[0,2]", b"xy"), "a", "12 bits do not fill"),
+    (14, tensor('"F32"', "[2]", "[0,4]", b"abcd"), "a", "takes 8 bytes, but its data_"),
+    (14, tensor('"F32"', "[]", "[0,8]", EIGHT), "a", "takes 4 bytes, but its data_off"),
     (
-        22,
+        14,
         tensor('"F32"', "[0]", "[0,8]", EIGHT),
         "a",
         "takes 0 bytes, but its data_off",
     ),
-    (23, sealed(b"{" + A + b"}", EIGHT[:6]), None, "8 bytes, but 6 follow the header"),
-    (23, sealed(b"{" + A + b"}", EIGHT + b"%PDF"), None, "8 bytes, but 12 follow the"),
-    (23, sealed(b"{}", b"x"), None, "0 bytes, but 1 follow the header"),
+    (15, sealed(b"{" + A + b"}", EIGHT[:6]), None, "8 bytes, but 6 follow the header"),
+    (15, sealed(b"{" + A + b"}", EIGHT + b"%PDF"), None, "8 bytes, but 12 follow the"),
+    (15, sealed(b"{}", b"x"), None, "0 bytes, but 1 follow the header"),
 ]
 
 # What the reference accepts, some of it against its own README and schema.
 STRICTER = [
-    (8, sealed(b"{" + A + b"," + A + b"}", EIGHT), None, "the key 'a' appears twice"),
+    (7, sealed(b"{" + A + b"," + A + b"}", EIGHT), None, "the key 'a' appears twice"),
     (
-        8,
+        7,
         sealed(b"{" + A.replace(b"8", b"9") + b"," + A + b"}", EIGHT),
         None,
         "the key 'a' appears twice",
     ),
     (
-        10,
+        8,
         sealed(b'{"__metadata__":{"k":"1","k":"1"}}'),
         None,
         "the key 'k' appears twice",
     ),
-    (13, tensor('"F32"', "[2]", '[0,8],"stride":[1]', EIGHT), "a", FIELDS),
-    (14, sealed(b'{"a":["F32",[2],[0,8]]}', EIGHT), "a", FIELDS),
-    (15, tensor('{"F32":null}', "[2]", "[0,8]", EIGHT), "a", DTYPE),
-    (16, tensor('"F32"', f"[0,{2**63}]", "[0,0]"), "a", SHAPE),
+    (5, tensor('"F32"', "[2]", '[0,8],"stride":[1]', EIGHT), "a", FIELDS),
+    (5, sealed(b'{"a":["F32",[2],[0,8]]}', EIGHT), "a", FIELDS),
+    (9, tensor('{"F32":null}', "[2]", "[0,8]", EIGHT), "a", DTYPE),
+    (10, tensor('"F32"', f"[0,{2**63}]", "[0,0]"), "a", SHAPE),
 ]
 
 WELL_FORMED = [
-    (6, sealed(b"{" + A + b"} \t\n\r", EIGHT), ["a"]),
-    (7, sealed(b" \t\n\r{" + A + b"}", EIGHT), ["a"]),
-    (11, sealed(b'{"__metadata__":null,' + A + b"}", EIGHT), ["a"]),
-    (11, sealed(b'{"__metadata__":{}}'), []),
-    (17, two(place("[1]", "[2,3]"), place("[2]", "[0,2]"), b"xyz"), ["a", "b"]),
-    (18, two(place("[3]", "[0,3]"), place("[0]", "[0,0]"), b"xyz"), ["a", "b"]),
-    (18, two(place("[3]", "[0,3]"), place("[0]", "[3,3]"), b"xyz"), ["a", "b"]),
-    (20, tensor('"F32"', f"[0,{2**32},{2**29}]", "[0,0]"), ["a"]),
-    (24, tensor('"F32"', "[]", "[0,4]", b"abcd"), ["a"]),
-    (24, tensor('"F32"', "[0,768]", "[0,0]"), ["a"]),
-    (24, sealed(b"{}"), []),
-    (25, tensor('"BOOL"', "[1]", "[0,1]", b"\2"), ["a"]),
-    (25, tensor('"F32"', "[2]", "[0,8]", b"\0\0\xc0\x7f\0\0\x80\xff"), ["a"]),
-    (25, sealed(b"{" + A.replace(b'"a"', b'""') + b"}", EIGHT), [""]),
-    (25, sealed(b"{" + A.replace(b"a", b"\\u0000", 1) + b"}", EIGHT), ["\0"]),
+    (sealed(b"{" + A + b"} \t\n\r", EIGHT), ["a"]),
+    (sealed(b" \t\n\r{" + A + b"}", EIGHT), ["a"]),
+    (sealed(b'{"__metadata__":null,' + A + b"}", EIGHT), ["a"]),
+    (sealed(b'{"__metadata__":{}}'), []),
+    (two(place("[1]", "[2,3]"), place("[2]", "[0,2]"), b"xyz"), ["a", "b"]),
+    (two(place("[3]", "[0,3]"), place("[0]", "[0,0]"), b"xyz"), ["a", "b"]),
+    (two(place("[3]", "[0,3]"), place("[0]", "[3,3]"), b"xyz"), ["a", "b"]),
+    (tensor('"F32"', f"[0,{2**32},{2**29}]", "[0,0]"), ["a"]),
+    (tensor('"F32"', "[]", "[0,4]", b"abcd"), ["a"]),
+    (tensor('"F32"', "[0,768]", "[0,0]"), ["a"]),
+    (sealed(b"{}"), []),
+    (tensor('"BOOL"', "[1]", "[0,1]", b"\2"), ["a"]),
+    (tensor('"F32"', "[2]", "[0,8]", b"\0\0\xc0\x7f\0\0\x80\xff"), ["a"]),
+    (sealed(b"{" + A.replace(b'"a"', b'""') + b"}", EIGHT), [""]),
+    (sealed(b"{" + A.replace(b"a", b"\\u0000", 1) + b"}", EIGHT), ["\0"]),
     (
-        25,
         sealed(b"{" + A.replace(b"a", b"../../etc/passwd", 1) + b"}", EIGHT),
         ["../../etc/passwd"],
     ),
-    (25, sealed(b"{" + A.replace(b"a", b"\\ud83d\\ude00", 1) + b"}", EIGHT), ["😀"]),
+    (sealed(b"{" + A.replace(b"a", b"\\ud83d\\ude00", 1) + b"}", EIGHT), ["😀"]),
 ]
-
-
-def by_row(table: list[Any]) -> list[Any]:
-    return [pytest.param(*case[1:], id=f"row {case[0]}") for case in table]
 
 
 def written(path: Path, content: bytes) -> Path:
@@ -239,43 +233,214 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
         assert raw(ours[name]) == raw(expected)
 
 
-def test_the_rows_are_all_there() -> None:
-    rows = {case[0] for case in [*MALFORMED, *STRICTER, *WELL_FORMED]}
-    assert rows == set(range(1, 26))
+def of_case(number: int) -> pytest.MarkDecorator:
+    """Give a test every file with this fault, and whether the reference takes it."""
+    refused = [(*case[1:], False) for case in MALFORMED if case[0] == number]
+    taken = [(*case[1:], True) for case in STRICTER if case[0] == number]
+    return pytest.mark.parametrize(("file", "name", "rule", "laxer"), refused + taken)
 
 
-@pytest.mark.parametrize("read", [read_header, load_file])
-@pytest.mark.parametrize(("file", "name", "rule"), by_row(MALFORMED + STRICTER))
-def test_malformed(
-    file: bytes, name: str | None, rule: str, read: Any, tmp_path: Path
+def assert_refused(
+    directory: Path, file: bytes, name: str | None, rule: str, laxer: bool
 ) -> None:
-    path = written(tmp_path / "x.safetensors", file)
-    with pytest.raises(SafetensorsError) as caught:
-        read(path)
-    message = str(caught.value)
+    path = written(directory / "x.safetensors", file)
     where = f"{path}: " if name is None else f"{path}: tensor {name!r}: "
-    assert message.startswith(f"{where}it")
-    assert rule in message
-    assert "\n" not in message
+    for read in (read_header, load_file):
+        with pytest.raises(SafetensorsError) as caught:
+            read(path)
+        message = str(caught.value)
+        assert message.startswith(f"{where}it")
+        assert rule in message
+        assert message.isprintable()
+        assert len(message) < len(str(path)) + 350
+    if laxer:
+        assert reference.deserialize(file) is not None
+    else:
+        with pytest.raises(reference.SafetensorError):
+            reference.deserialize(file)
 
 
-@pytest.mark.parametrize(("file", "_name", "_rule"), by_row(MALFORMED))
-def test_the_reference_rejects_it_too(file: bytes, _name: Any, _rule: str) -> None:
-    with pytest.raises(reference.SafetensorError):
-        reference.deserialize(file)
+@of_case(1)
+def test_case_01_too_short_for_a_length(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
 
 
-@pytest.mark.parametrize(("file", "_name", "_rule"), by_row(STRICTER))
-def test_the_reference_is_laxer(file: bytes, _name: Any, _rule: str) -> None:
-    assert reference.deserialize(file) is not None
+@of_case(2)
+def test_case_02_a_header_too_long_to_be_read(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
 
 
-@pytest.mark.parametrize(("file", "names"), by_row(WELL_FORMED))
-def test_well_formed(file: bytes, names: list[str], tmp_path: Path) -> None:
+@of_case(3)
+def test_case_03_a_header_past_the_end(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(4)
+def test_case_04_not_utf_8(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(5)
+def test_case_05_no_listing_of_tensors(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(6)
+def test_case_06_a_byte_order_mark_or_utf_16(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(7)
+def test_case_07_a_name_or_field_twice(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(8)
+def test_case_08_metadata_that_is_not_text(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(9)
+def test_case_09_an_unknown_dtype(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(10)
+def test_case_10_sizes_that_are_no_sizes(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(11)
+def test_case_11_a_hole_or_an_overlap(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(12)
+def test_case_12_an_end_before_its_start(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(13)
+def test_case_13_more_than_64_bits_can_count(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(14)
+def test_case_14_bytes_that_do_not_match_the_shape(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(15)
+def test_case_15_cut_off_or_with_a_tail(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@of_case(16)
+def test_case_16_half_bytes(
+    file: bytes, name: str | None, rule: str, laxer: bool, tmp_path: Path
+) -> None:
+    assert_refused(tmp_path, file, name, rule, laxer)
+
+
+@pytest.mark.parametrize(("file", "names"), WELL_FORMED)
+def test_case_17_unusual_and_sound(
+    file: bytes, names: list[str], tmp_path: Path
+) -> None:
     path = written(tmp_path / "x.safetensors", file)
     assert list(read_header(path).tensors) == names
     assert sorted(load_file(path)) == sorted(names)
     assert_same(load_file(path), reference.torch.load(file))
+
+
+# Headers of a megabyte or two, each made to cost more than it should.
+HOSTILE = {
+    "lists": b'{"a":[' + b"[]," * 400_000 + b"[]]}",
+    "objects": b'{"a":[' + b"{}," * 400_000 + b"{}]}",
+    "short strings": b'{"a":[' + b'"aa",' * 300_000 + b'""]}',
+    "numbers": b'{"a":[' + b"300," * 400_000 + b"0]}",
+    "metadata": b'{"__metadata__":{' + b",".join(b'"%d":0' % i for i in range(10**5)),
+    "doubled": b'{"' + b"a" * 10**6 + b'":0,"' + b"a" * 10**6 + b'":0}',
+    "digits": b'{"a":' + b"1" * 10**6 + b"}",
+    "minus": b'{"a":-' + b"1" * 10**6 + b"}",
+    "a wide character": b'{"' + b"a" * 10**6 + "😀".encode() + b'":0}',
+    "escapes": b'{"' + b"\\" * 500_000 + b'":0}',
+    "lines": b"{" + b"\n" * 10**6 + b"x",
+    "a long dtype": b'{"a":{"dtype":"'
+    + b"F" * 10**6
+    + b'","shape":[],"data_offsets":0}}',
+    "a deep dtype": b'{"a":{"dtype":%b0%b,"shape":[],"data_offsets":[0,0]}}'
+    % (b"[" * 960, b"]" * 960),
+    "wide dimensions": tensor('"F32"', "[0" + f",{2**63 - 1}" * 50_000 + "]", "[0,0]")[
+        8:
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_header_is_cheap(kind: str, tmp_path: Path) -> None:
+    """Its cost is in proportion to its length, and its message is short."""
+    header = HOSTILE[kind]
+    path = written(tmp_path / "x.safetensors", sealed(header))
+    tracemalloc.start()
+    start = time.process_time()
+    with pytest.raises(SafetensorsError) as caught:
+        load_file(path)
+    seconds = time.process_time() - start
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert seconds < 5
+    assert peak < 32 * len(header) + 100_000
+    assert len(str(caught.value)) < len(str(path)) + 350
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\x1b[2J", r"'\x1b[2J'"),
+        ("a\u202eb", r"'a\u202eb'"),
+        ("\n\r\0", r"'\n\r\x00'"),
+        ("\u2066\ufeff\u200b", r"'\u2066\ufeff\u200b'"),
+        ("x" * 1000, f"'{'x' * 47}...{'x' * 49}'"),
+    ],
+    ids=["escape", "right to left", "line ends", "unseen", "long"],
+)
+def test_a_name_is_shown_escaped_and_short(
+    name: str, shown: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "x", sealed(json.dumps({name: {}}).encode()))
+    with pytest.raises(SafetensorsError) as caught:
+        read_header(path)
+    assert f": tensor {shown}: its entry must" in str(caught.value)
 
 
 def test_header(tmp_path: Path) -> None:
@@ -292,7 +457,9 @@ def test_header(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("length", [100_000_001, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("size", [8, 200_000_000])
-def test_a_huge_header_is_never_read(length: int, size: int, tmp_path: Path) -> None:
+def test_case_02_a_huge_header_is_never_read(
+    length: int, size: int, tmp_path: Path
+) -> None:
     path = written(tmp_path / "x", length.to_bytes(8, "little"))
     with path.open("r+b") as file:
         file.truncate(size)
@@ -326,7 +493,7 @@ def test_the_dtypes_are_the_format_s() -> None:
 
 
 @pytest.mark.parametrize("dtype", sorted(DTYPE_BITS.keys() - TORCH_DTYPES.keys()))
-def test_valid_but_not_loaded(dtype: str, tmp_path: Path) -> None:
+def test_case_16_valid_but_not_loaded(dtype: str, tmp_path: Path) -> None:
     size = DTYPE_BITS[dtype]  # of eight elements, in bytes
     file = tensor(f'"{dtype}"', "[8]", f"[0,{size}]", bytes(size))
     path = written(tmp_path / "x", file)
@@ -365,7 +532,7 @@ def test_a_file_that_shrinks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("padding", range(8))
-def test_misaligned(padding: int, tmp_path: Path) -> None:
+def test_case_18_misaligned(padding: int, tmp_path: Path) -> None:
     expected = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.arange(3)}
     listing, data = {}, b""
     for name, value in expected.items():
@@ -378,7 +545,7 @@ def test_misaligned(padding: int, tmp_path: Path) -> None:
     assert_same(load_file(written(tmp_path / "x", file)), expected)
 
 
-def test_tensors_own_their_memory(tmp_path: Path) -> None:
+def test_case_18_tensors_own_their_memory(tmp_path: Path) -> None:
     file = two(place("[9]", "[0,9]"), place("[9]", "[9,18]"), bytes(range(18)))
     path = written(tmp_path / "x", file.replace(b"U8", b"I8"))
     a, b = load_file(path).values()
@@ -429,63 +596,3 @@ def test_equals_the_reference(file: bytes, path: Path) -> None:
     with reference.safe_open(path, "pt") as opened:
         assert read_header(path).metadata == (opened.metadata() or {})
         assert read_header(path).tensors.keys() == set(opened.keys())
-
-
-PIECES = re.compile(rb'"[^"]*"|\d+|.', re.DOTALL)
-STRAY = [
-    b"",
-    b"0",
-    b"1",
-    b"8",
-    b"-1",
-    b"1.0",
-    b"[]",
-    b"null",
-    b"{}",
-    b",",
-    b"\xff",
-    b" ",
-]
-
-
-def mutated(file: bytes, dice: random.Random) -> bytes:
-    """Swap strings, numbers and whole entries of the header, or break it altogether."""
-    length = int.from_bytes(file[:8], "little")
-    pieces, data = PIECES.findall(file[8 : 8 + length]), file[8 + length :]
-    kind = dice.choice([b'"', b'"', b"0123456789", b""])
-    places = [i for i, piece in enumerate(pieces) if not kind or piece[:1] in kind]
-    for at in dice.sample(places, min(len(places), dice.randint(0, 2))):
-        alike = [pieces[i] for i in places] if kind else STRAY
-        pieces[at] = dice.choice([*alike, *DTYPE_NAMES] if kind == b'"' else alike)
-    header = b"".join(pieces)
-    if dice.random() < 0.3 and (entry := re.search(rb'"[^"]*": {[^}]*}', header)):
-        header = header.replace(entry[0], entry[0] + b"," + entry[0])
-    if dice.random() < 0.2:
-        data = data[: dice.randint(0, len(data))] + bytes(dice.randint(0, 2))
-    if dice.random() < 0.1:
-        return file[:8] + header + data
-    return sealed(header, data)
-
-
-@given(file=files(), dice=st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=300)
-def test_agrees_with_the_reference(file: bytes, dice: Any, path: Path) -> None:
-    written(path, changed := mutated(file, dice))
-    ours = theirs = refusal = None
-    with contextlib.suppress(reference.SafetensorError):
-        theirs = dict(reference.deserialize(changed))
-    try:
-        ours = read_header(path)
-    except SafetensorsError as error:
-        refusal = str(error)
-    if ours is None:
-        stricter = any(rule in refusal for rule in ("appears twice", FIELDS))
-        assert theirs is None or stricter, refusal
-        return
-    assert theirs is not None
-    assert ours.tensors.keys() == theirs.keys()
-    for name, info in ours.tensors.items():
-        assert info.dtype == theirs[name]["dtype"]
-        assert list(info.shape) == theirs[name]["shape"]
-        data = changed[ours.data_start :][info.start : info.end]
-        assert data == bytes(theirs[name]["data"])

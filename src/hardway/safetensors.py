@@ -6,18 +6,23 @@ https://github.com/huggingface/safetensors
 """
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
 
 MAX_HEADER_BYTES = 100_000_000
+MAX_DIGITS = 20  # of the largest number that 64 bits can hold
 JSON_WHITESPACE = " \t\n\r"
+
+# How a message shows what a file holds: escaped, and short, however long it is there.
+SHOWN = Repr()
+SHOWN.maxstring, SHOWN.maxother, SHOWN.maxlist, SHOWN.maxlevel = 100, 100, 8, 2
 
 # Bits per element of every dtype the format knows, and the torch dtype of those we can
 # load.
@@ -66,7 +71,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read and check the header of the file at ``path``.
 
     The tensors' own bytes stay unread. Returns the tensors in the order of the listing.
-    Raises `SafetensorsError` for a file that breaks the format, `OSError` for one that
+    Takes memory and time in proportion to the header, whatever it says. Raises `SafetensorsError` for a file that breaks the format, `OSError` for one that
     cannot be read. Chapter 1.
     """
     with open(path, "rb") as file:
@@ -99,13 +104,14 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
     if length > MAX_HEADER_BYTES:
         _fail(
             path,
-            f"it claims a header of {length:,} bytes; "
-            f"at most {MAX_HEADER_BYTES:,} are allowed",
+            f"it claims a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are "
+            "allowed, so it may not be a safetensors file",
         )
     if 8 + length > file_size:
         _fail(
             path,
-            f"it claims a header of {length:,} bytes but is {file_size:,} bytes long",
+            f"it claims a header of {length:,} bytes but is {file_size:,} bytes long, "
+            "so it is cut off, or not a safetensors file",
         )
     listing = _parse_json(file.read(length), path)
     metadata = _check_metadata(listing.pop("__metadata__", None), path)
@@ -126,11 +132,13 @@ def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
                 if isinstance(item, str):  # a lone surrogate, \ud800, is not text
                     item.encode("utf-8")
             if key in listing:
-                raise ValueError(f"the key {key!r} appears twice")
+                raise ValueError(f"the key {SHOWN.repr(key)} appears twice")
             listing[key] = value
         return listing
 
     def whole(digits: str) -> int:
+        if len(digits) > MAX_DIGITS:
+            raise ValueError(f"a number of {len(digits):,} digits is no size")
         if digits.startswith("-"):
             raise ValueError(f"{digits} is negative")
         return int(digits)
@@ -145,7 +153,9 @@ def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
         listing: dict[str, Any] = json.loads(
             text, object_pairs_hook=unique, parse_int=whole, parse_constant=refuse
         )
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        _fail(path, "its header nests too deeply to be a list of tensors")
+    except ValueError as error:
         _fail(path, f"its header is not valid JSON in UTF-8: {error}")
     return listing
 
@@ -158,7 +168,8 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
         _fail(path, "its __metadata__ is not an object")
     for key, value in metadata.items():
         if not isinstance(value, str):
-            _fail(path, f"its __metadata__ value for {key!r} is not a string")
+            problem = f"its __metadata__ value for {SHOWN.repr(key)} is not a string"
+            _fail(path, problem)
     return metadata
 
 
@@ -168,19 +179,19 @@ def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
         _fail(path, "its entry must have exactly dtype, shape and data_offsets", name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        _fail(path, f"its dtype {dtype!r} is not one the format knows", name)
+        _fail(path, f"its dtype {SHOWN.repr(dtype)} is not one the format knows", name)
     if not _are_sizes(shape):
-        problem = f"its shape {shape!r} is not a list of whole numbers below 2^63"
-        _fail(path, problem, name)
+        problem = "is not a list of whole numbers below 2^63"
+        _fail(path, f"its shape {SHOWN.repr(shape)} {problem}", name)
     if not _are_sizes(offsets) or len(offsets) != 2:
-        problem = f"its data_offsets {offsets!r} are not two whole numbers below 2^63"
-        _fail(path, problem, name)
+        problem = "are not two whole numbers below 2^63"
+        _fail(path, f"its data_offsets {SHOWN.repr(offsets)} {problem}", name)
     start, end = offsets
     if start > end:
         _fail(path, f"it starts at byte {start:,}, after its end at {end:,}", name)
     size = _size_in_bytes(path, name, dtype, shape)
     if size != end - start:
-        problem = f"its shape {shape} of {dtype} takes {size:,} bytes"
+        problem = f"its shape {SHOWN.repr(shape)} of {dtype} takes {size:,} bytes"
         _fail(path, f"{problem}, but its data_offsets span {end - start:,}", name)
     return TensorInfo(dtype, tuple(shape), start, end)
 
@@ -191,12 +202,12 @@ def _size_in_bytes(path: Path, name: str, dtype: str, shape: list[int]) -> int:
     for dimension in shape:
         elements *= dimension
         if elements >= 2**64:
-            problem = f"its shape {shape} has more elements than 64 bits can count"
-            _fail(path, problem, name)
+            problem = "has more elements than 64 bits can count"
+            _fail(path, f"its shape {SHOWN.repr(shape)} {problem}", name)
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
-        problem = f"its shape {shape} of {dtype} has more bits than 64 bits can count"
-        _fail(path, problem, name)
+        problem = f"of {dtype} has more bits than 64 bits can count"
+        _fail(path, f"its shape {SHOWN.repr(shape)} {problem}", name)
     if bits % 8:
         _fail(path, f"its {bits} bits do not fill whole bytes", name)
     return bits // 8
@@ -230,7 +241,8 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_size: int) ->
     if position != data_size:
         _fail(
             path,
-            f"its tensors take {position:,} bytes, but {data_size:,} follow the header",
+            f"its tensors take {position:,} bytes, but {data_size:,} follow the header, "
+            "so it is cut off, or has a tail",
         )
 
 
@@ -250,19 +262,25 @@ def _read_tensor(
         )
     dtype = TORCH_DTYPES[info.dtype]
     if info.start == info.end:
-        if math.prod(max(n, 1) for n in info.shape) >= 2**63:
-            _fail(
-                path,
-                f"its shape {list(info.shape)} is empty but too wide to index",
-                name,
-            )
-        return torch.empty(info.shape, dtype=dtype)
+        return _empty(path, name, info.shape, dtype)
     buffer = bytearray(info.end - info.start)
     if file.readinto(buffer) != len(buffer):
         _fail(path, "the file ended while its bytes were being read", name)
     return torch.frombuffer(buffer, dtype=dtype).reshape(info.shape)
 
 
+def _empty(path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Make a tensor without numbers; torch counts even its widths with 63 bits."""
+    width = 1
+    for dimension in shape:
+        width *= max(dimension, 1)
+        if width >= 2**63:
+            problem = f"its shape {SHOWN.repr(list(shape))} is empty but too wide"
+            _fail(path, f"{problem} to index", name)
+    return torch.empty(shape, dtype=dtype)
+
+
 def _fail(path: Path, problem: str, tensor: str | None = None) -> NoReturn:
-    where = f"{path}: tensor {tensor!r}" if tensor is not None else f"{path}"
+    """Raise the error; repr escapes what a terminal or a page would obey."""
+    where = f"{path}: tensor {SHOWN.repr(tensor)}" if tensor is not None else f"{path}"
     raise SafetensorsError(f"{where}: {problem}")
