@@ -9,7 +9,7 @@ FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book test fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -31,6 +31,10 @@ book: .venv/.installed-book
 
 test: .venv/.installed-test
 	$(BIN)/pytest --cov --cov-fail-under=95
+
+# Broken weights files, many more than `make test` reads: all refused, or read rightly.
+fuzz: .venv/.installed-test
+	$(BIN)/python tests/fuzz_safetensors.py --files 200000
 
 lab: book .venv/.installed-notebook
 	$(BIN)/python book/_ext/lab.py _build/html/notebooks _build/notebooks

@@ -52,7 +52,6 @@ FIELDS = "must have exactly dtype, shape and data_offsets"
 SHAPE = "is not a list of whole numbers below 2^63"
 OFFSETS = "are not two whole numbers below 2^63"
 DTYPE = "is not one the format knows"
-DTYPE_NAMES = [f'"{name}"'.encode() for name in DTYPE_BITS]
 DEEP = b"[" * 200 + b"]" * 200
 
 # The number of the fault in SECURITY.md, the file, the tensor named, the rule.
@@ -235,9 +234,13 @@ def assert_same(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) 
 
 def of_case(number: int) -> pytest.MarkDecorator:
     """Give a test every file with this fault, and whether the reference takes it."""
-    refused = [(*case[1:], False) for case in MALFORMED if case[0] == number]
-    taken = [(*case[1:], True) for case in STRICTER if case[0] == number]
-    return pytest.mark.parametrize(("file", "name", "rule", "laxer"), refused + taken)
+    files = [
+        pytest.param(file, name, rule, table is STRICTER, id=rule)
+        for table in (MALFORMED, STRICTER)
+        for case, file, name, rule in table
+        if case == number
+    ]
+    return pytest.mark.parametrize(("file", "name", "rule", "laxer"), files)
 
 
 def assert_refused(
@@ -372,7 +375,9 @@ def test_case_16_half_bytes(
     assert_refused(tmp_path, file, name, rule, laxer)
 
 
-@pytest.mark.parametrize(("file", "names"), WELL_FORMED)
+@pytest.mark.parametrize(
+    ("file", "names"), WELL_FORMED, ids=map(str, range(len(WELL_FORMED)))
+)
 def test_case_17_unusual_and_sound(
     file: bytes, names: list[str], tmp_path: Path
 ) -> None:
@@ -395,9 +400,7 @@ HOSTILE = {
     "a wide character": b'{"' + b"a" * 10**6 + "😀".encode() + b'":0}',
     "escapes": b'{"' + b"\\" * 500_000 + b'":0}',
     "lines": b"{" + b"\n" * 10**6 + b"x",
-    "a long dtype": b'{"a":{"dtype":"'
-    + b"F" * 10**6
-    + b'","shape":[],"data_offsets":0}}',
+    "a long dtype": b'{"a":{"dtype":"%b","shape":0,"data_offsets":0}}' % (b"F" * 10**6),
     "a deep dtype": b'{"a":{"dtype":%b0%b,"shape":[],"data_offsets":[0,0]}}'
     % (b"[" * 960, b"]" * 960),
     "wide dimensions": tensor('"F32"', "[0" + f",{2**63 - 1}" * 50_000 + "]", "[0,0]")[
@@ -430,7 +433,7 @@ def test_a_hostile_header_is_cheap(kind: str, tmp_path: Path) -> None:
         ("a\u202eb", r"'a\u202eb'"),
         ("\n\r\0", r"'\n\r\x00'"),
         ("\u2066\ufeff\u200b", r"'\u2066\ufeff\u200b'"),
-        ("x" * 1000, f"'{'x' * 47}...{'x' * 49}'"),
+        ("x" * 1000, f"'{'x' * 47}...{'x' * 48}'"),
     ],
     ids=["escape", "right to left", "line ends", "unseen", "long"],
 )
