@@ -484,7 +484,7 @@ def test_logits_that_are_not_finite_are_named_with_their_step(
         "<|endoftext|>",
     ],
 )
-def test_stream_text_never_cuts_a_character(
+def test_case_37_stream_text_never_cuts_a_character(
     tokenizer: Tokenizer, text: str, use_cache: bool
 ) -> None:
     ids = tokenizer.encode(text)
@@ -514,11 +514,18 @@ def test_a_character_that_stays_half_comes_at_the_end(tokenizer: Tokenizer) -> N
 
 
 @given(ids=st.lists(st.integers(0, 50256), max_size=30))
-def test_whole_characters_join_to_the_decoded_text(
+def test_case_37_whole_characters_join_to_the_decoded_text(
     tokenizer: Tokenizer, ids: list[int]
 ) -> None:
     """Even where the bytes are not UTF-8 at all."""
     assert "".join(whole_characters(tokenizer, ids)) == tokenizer.decode(ids)
+
+
+@given(text=st.text())
+def test_case_37_text_is_never_shown_as_broken(tokenizer: Tokenizer, text: str) -> None:
+    """Even byte by byte, each character comes whole, when its last byte is there."""
+    ids = [tokenizer.ids[bytes([byte])] for byte in text.encode()]
+    assert list(whole_characters(tokenizer, ids)) == list(text)
 
 
 @given(ids=st.lists(st.integers(0, 255), max_size=30))

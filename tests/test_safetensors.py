@@ -165,9 +165,9 @@ MALFORMED = [
         "a",
         "takes 0 bytes, but its data_off",
     ),
-    (15, sealed(b"{" + A + b"}", EIGHT[:6]), None, "8 bytes, but 6 follow the header"),
+    (15, sealed(b"{" + A + b"}", EIGHT[:6]), None, "8 bytes, but 6 follow the"),
     (15, sealed(b"{" + A + b"}", EIGHT + b"%PDF"), None, "8 bytes, but 12 follow the"),
-    (15, sealed(b"{}", b"x"), None, "0 bytes, but 1 follow the header"),
+    (15, sealed(b"{}", b"x"), None, "0 bytes, but 1 follow the"),
 ]
 
 # What the reference accepts, some of it against its own README and schema.

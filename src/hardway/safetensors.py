@@ -67,8 +67,9 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read and check the header of the file at ``path``.
 
     The tensors' own bytes stay unread. Returns the tensors in the order of the listing.
-    Takes memory and time in proportion to the header, whatever it says. Raises `SafetensorsError` for a file that breaks the format, `OSError` for one that
-    cannot be read. Chapter 1.
+    It takes time and memory in proportion to the header, whatever that says. Raises
+    `SafetensorsError` for a file that breaks the format, `OSError` for one that cannot
+    be read. Chapter 1.
     """
     with open(path, "rb") as file:
         return _read_header(file, Path(path))
@@ -237,8 +238,8 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_size: int) ->
     if position != data_size:
         _fail(
             path,
-            f"its tensors take {position:,} bytes, but {data_size:,} follow the header, "
-            "so it is cut off, or has a tail",
+            f"its tensors take {position:,} bytes, but {data_size:,} follow the "
+            "header, so it is cut off, or has a tail",
         )
 
 

@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from pathlib import Path
 from typing import Self
 
 import regex
@@ -45,6 +46,9 @@ def byte_alphabet() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {
         byte: chr(256 + i) for i, byte in enumerate(others)
     }
+
+
+BYTE_OF = {character: byte for byte, character in byte_alphabet().items()}
 
 
 def split_words(text: str) -> list[str]:
@@ -154,42 +158,44 @@ class Tokenizer:
         vocab: each token's spelling and id; merges: pairs, the first learned first.
         Raises `ValueError` where the two do not fit together.
         """
-        byte_of = {character: byte for byte, character in byte_alphabet().items()}
-
-        def spelled(spelling: str) -> bytes:
-            return bytes(byte_of[character] for character in spelling)
-
         specials = {token: id for token, id in vocab.items() if token == END_OF_TEXT}
-        try:
-            self.ids = {spelled(s): id for s, id in vocab.items() if s not in specials}
-            self.ranks = {
-                (spelled(a), spelled(b)): rank for rank, (a, b) in enumerate(merges)
-            }
-        except KeyError as error:
-            raise ValueError(
-                f"vocabulary: {error} is not in GPT-2's byte alphabet"
-            ) from None
+        self.ids = {
+            _spelled(spelling, "vocab.json"): id
+            for spelling, id in vocab.items()
+            if spelling not in specials
+        }
+        self.ranks = {
+            (_spelled(a, "merges.txt"), _spelled(b, "merges.txt")): rank
+            for rank, (a, b) in enumerate(merges)
+        }
         self.special_ids: dict[str, int] = specials
         self.pieces = {id: piece for piece, id in self.ids.items()}
         self.pieces |= {id: token.encode() for token, id in specials.items()}
         self.n_vocab = len(self.pieces)
-        self._check()
+        self._check(len(merges))
         self.eot_id: int = specials[END_OF_TEXT]
         self._encode_cached = lru_cache(CACHED_WORDS)(self._encode_word)
 
-    def _check(self) -> None:
+    def _check(self, n_merges: int) -> None:
         """Check that every byte and every merge's result has an id, without gaps."""
         if END_OF_TEXT not in self.special_ids:
-            raise ValueError(f"vocabulary: the special token {END_OF_TEXT} is missing")
-        ids = sorted([*self.ids.values(), *self.special_ids.values()])
-        if ids != list(range(len(ids))):
+            raise ValueError(f"vocab.json: the special token {END_OF_TEXT} is missing")
+        ids = [*self.ids.values(), *self.special_ids.values()]
+        if gaps := set(range(len(ids))).difference(ids):
             raise ValueError(
-                f"vocabulary: the ids are not 0 to {len(ids) - 1}, each once"
+                f"vocab.json: the ids of its {len(ids):,} tokens must be 0 to "
+                f"{len(ids) - 1}, each once, but none has the id {min(gaps)}"
             )
-        needed = [bytes([byte]) for byte in range(256)] + [a + b for a, b in self.ranks]
-        for piece in needed:
-            if piece not in self.ids:
-                raise ValueError(f"vocabulary: the piece {piece!r} has no id")
+        for byte in range(256):
+            if bytes([byte]) not in self.ids:
+                raise ValueError(f"vocab.json: the byte {byte} has no id")
+        if len(self.ranks) < n_merges:
+            raise ValueError("merges.txt: it holds the same pair twice")
+        for left, right in self.ranks:
+            if left + right not in self.ids:
+                pair = f"{display(left[:40])} and {display(right[:40])}"
+                problem = f"it joins {pair}, which has no id in vocab.json"
+                raise ValueError(f"merges.txt: {problem}")
 
     @classmethod
     def from_pretrained(
@@ -197,23 +203,15 @@ class Tokenizer:
     ) -> Self:
         """Load ``vocab.json`` and ``merges.txt`` of a known model, or from a directory.
 
-        Raises `FileNotFoundError` where they are missing, `ValueError` where they are
-        malformed. Chapter 2.
+        Raises `FileNotFoundError` where they are missing, `ValueError` naming the file
+        and what is wrong with it where they are malformed. Chapter 2.
         """
         directory = hub.find(name_or_directory)
         try:
-            vocab = json.loads((directory / "vocab.json").read_text(encoding="utf-8"))
-            if not isinstance(vocab, dict) or not all(
-                type(id) is int for id in vocab.values()
-            ):
-                raise ValueError("vocab.json must map each token to a whole number")
-            lines = (directory / "merges.txt").read_text(encoding="utf-8").split("\n")
-            if lines[0].startswith("#version"):
-                lines = lines[1:]
-            merges = [tuple(line.split(" ")) for line in lines if line]
-            if any(len(pair) != 2 or "" in pair for pair in merges):
-                raise ValueError("each line of merges.txt must hold two pieces")
-            return cls(vocab, merges)  # type: ignore[arg-type]  # they are pairs
+            return cls(
+                _read_vocab(directory / "vocab.json"),
+                _read_merges(directory / "merges.txt"),
+            )
         except ValueError as error:
             raise ValueError(f"the tokenizer in {directory}: {error}") from error
 
@@ -290,6 +288,50 @@ class Tokenizer:
                 f"ids must be whole numbers from 0 to {self.n_vocab - 1}, not {id!r}"
             )
         return self.pieces[id]
+
+
+def _spelled(spelling: str, file: str) -> bytes:
+    """Return the bytes that a spelling in a file stands for."""
+    try:
+        return bytes(map(BYTE_OF.__getitem__, spelling))
+    except KeyError as error:
+        character = ascii(error.args[0])
+        raise ValueError(
+            f"{file}: {character} is not in GPT-2's byte alphabet"
+        ) from None
+
+
+def _read_vocab(path: Path) -> dict[str, int]:
+    """Read a JSON object that gives each token its id."""
+    try:
+        vocab = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"vocab.json: it is not JSON in UTF-8: {error}") from error
+    if not isinstance(vocab, dict):
+        raise ValueError("vocab.json: it is not an object of tokens and ids")
+    for token, id in vocab.items():
+        if type(id) is not int:
+            problem = "has an id that is not a whole number"
+            raise ValueError(f"vocab.json: the token {token[:40]!a} {problem}")
+    return vocab
+
+
+def _read_merges(path: Path) -> list[tuple[str, str]]:
+    """Read a line for each pair, the first learned first; line 1 may be a version."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"merges.txt: it is not UTF-8: {error}") from error
+    merges = []
+    for number, line in enumerate(lines, start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        left, _, right = line.partition(" ")
+        if not left or not right or " " in right:
+            problem = f"{line[:40]!a} is not two pieces with a space between"
+            raise ValueError(f"merges.txt: line {number}: {problem}")
+        merges.append((left, right))
+    return merges
 
 
 def display(piece: bytes) -> str:
