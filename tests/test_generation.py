@@ -3,6 +3,8 @@
 import itertools
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -98,7 +100,7 @@ def test_temperature_equals_transformers(logits: Tensor, temperature: float) -> 
 
 
 @pytest.mark.parametrize("temperature", [1e-5, 1e-30, 1e-38, 1e-45, 1e-46, 5e-324])
-def test_no_temperature_is_too_low(temperature: float) -> None:
+def test_case_38_no_temperature_is_too_low(temperature: float) -> None:
     probabilities = next_token_probabilities(torch.tensor([1.0, 3.0, 2.0]), temperature)
     assert probabilities.tolist() == [0.0, 1.0, 0.0]
 
@@ -353,6 +355,31 @@ def test_no_new_tokens_need_no_model(use_cache: bool) -> None:
     assert generate_batch(stub, [], 5, use_cache=use_cache) == []
 
 
+@MODES
+def test_case_38_greedy_is_deterministic(model: GPT2, use_cache: bool) -> None:
+    """Whatever the seed, the filters and the state of torch's own generator."""
+    expected = generate(model, PROMPT, 20)
+    for seed, top_k, top_p in ((None, 1, None), (3, None, 0.1), (4, 2, 1.0)):
+        torch.manual_seed(seed or 0)
+        found = generate(model, PROMPT, 20, 0, top_k, top_p, seed, use_cache)
+        assert found == expected
+
+
+@WAYS
+def test_threads_share_a_model(model: GPT2, how: dict[str, Any]) -> None:
+    """Each thread generates what it would alone, also while the others do."""
+    prompts = [[first, 2 * first, 3] for first in range(1, 17)]
+    alone = [generate(model, prompt, 20, **how) for prompt in prompts]
+    together = Barrier(8)
+
+    def run(prompt: list[int]) -> list[int]:
+        together.wait(timeout=60)
+        return generate(model, prompt, 20, **how)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(run, prompts)) == alone
+
+
 # --- bad arguments ---
 
 BAD: list[tuple[str, Any, str]] = [
@@ -388,7 +415,7 @@ def starts(prompt: Any, arguments: dict[str, Any]) -> Iterator[Callable[[Any], A
 
 
 @pytest.mark.parametrize(("name", "value", "message"), BAD)
-def test_a_bad_argument_is_refused_before_any_work(
+def test_case_38_a_bad_argument_is_refused_before_any_work(
     name: str, value: Any, message: str
 ) -> None:
     """Greedy decoding has no use for top_k and such, and checks them all the same."""
@@ -410,7 +437,7 @@ def test_a_bad_stop_id_is_refused_before_any_work(value: Any) -> None:
 
 
 @pytest.mark.parametrize("n", [30, 10**30])
-def test_more_than_the_context_is_refused_before_any_work(n: int) -> None:
+def test_case_39_more_than_the_context_is_refused_before_any_work(n: int) -> None:
     message = f"ids and max_new_tokens = {n} are more than the model's n_ctx = 32"
     for start in starts(PROMPT, {"max_new_tokens": n}):
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -418,7 +445,9 @@ def test_more_than_the_context_is_refused_before_any_work(n: int) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "message"), BAD_PROMPTS, ids=str)
-def test_a_bad_prompt_is_refused_before_any_work(prompt: Any, message: str) -> None:
+def test_case_39_a_bad_prompt_is_refused_before_any_work(
+    prompt: Any, message: str
+) -> None:
     for start in starts(prompt, {"max_new_tokens": 0}):
         with pytest.raises(ValueError, match=message):
             start(Stub(refuse))
@@ -452,7 +481,7 @@ def test_good_arguments_at_the_edge(arguments: dict[str, Any]) -> None:
 @MODES
 @WAYS
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
-def test_logits_that_are_not_finite_are_named_with_their_step(
+def test_case_39_logits_that_are_not_finite_are_named_with_their_step(
     use_cache: bool, how: dict[str, Any], bad: float
 ) -> None:
     def answer(step: int) -> Tensor:
@@ -460,13 +489,32 @@ def test_logits_that_are_not_finite_are_named_with_their_step(
         logits[7] = bad if step == 2 else 1.0
         return logits
 
-    message = "logits are not finite at step 2 of the generation"
+    message = r"the logits for new token 3 hold NaN or infinity; look for"
     ids = stream(Stub(answer), PROMPT, 5, use_cache=use_cache, **how)  # type: ignore[arg-type]
     assert len([next(ids), next(ids)]) == 2
     with pytest.raises(ValueError, match=message):
         next(ids)
+
+    def answer_to_all(step: int) -> Tensor:
+        return torch.stack([torch.zeros(SMALL.n_vocab), answer(step)])[:, None]
+
+    message = r"the logits for new token 3 of prompts\[1\] hold NaN or infinity"
+    batch: Any = Stub(answer_to_all)
     with pytest.raises(ValueError, match=message):
-        generate_batch(Stub(answer), [PROMPT, [1]], 5, use_cache=use_cache, **how)  # type: ignore[arg-type]
+        generate_batch(batch, [PROMPT, [1]], 5, use_cache=use_cache, **how)
+
+
+def test_case_39_a_model_of_nan_is_named_at_once(model: GPT2) -> None:
+    damaged = model.weights | {"ln_f.bias": model.weights["ln_f.bias"] * torch.nan}
+    with pytest.raises(ValueError, match="the logits for new token 1 hold NaN"):
+        generate(GPT2(model.config, damaged), PROMPT, 5)
+
+
+@pytest.mark.parametrize("logits", [[-torch.inf, 0.0], [0.0, -torch.inf, -torch.inf]])
+def test_case_39_one_token_is_always_kept(logits: list[float]) -> None:
+    for top_k, top_p in ((1, None), (None, 1e-9), (1, 1e-9)):
+        shares = next_token_probabilities(torch.tensor(logits), 1.0, top_k, top_p)
+        assert sorted(shares.tolist())[-1] == 1.0
 
 
 # --- text ---
@@ -552,7 +600,7 @@ RAGGED = [[1, 2, 3, 4, 5, 6, 7, 8], [9], [10, 11, 12], [1, 2, 3], [9]]
 @MODES
 @WAYS
 @pytest.mark.parametrize("stop_ids", [(), "common"])
-def test_a_ragged_batch_equals_each_alone(
+def test_case_39_a_ragged_batch_equals_each_alone(
     model: GPT2, use_cache: bool, how: dict[str, Any], stop_ids: Any
 ) -> None:
     alone = [generate(model, prompt, 20, **how) for prompt in RAGGED]

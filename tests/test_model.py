@@ -2,6 +2,7 @@
 
 import json
 import math
+import resource
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -169,7 +170,7 @@ def test_the_124m_shape_equals_transformers_and_pocket(
     assert_same_logits(found, pocket(tokens))
 
 
-def test_the_124m_shape_has_1024_positions(large: GPT2) -> None:
+def test_case_39_the_124m_shape_has_1024_positions(large: GPT2) -> None:
     cache = KVCache(large.config)
     cache.advance(1023)
     assert torch.isfinite(large(torch.tensor([0]), cache)).all()
@@ -344,10 +345,41 @@ def test_a_padding_that_does_not_fit_is_refused(n_pad: Tensor) -> None:
         random_model()(torch.zeros(2, 3, dtype=torch.int64), n_pad=n_pad)
 
 
+@pytest.mark.parametrize(
+    ("shape", "last_only", "message"),
+    [
+        (
+            (100_000, 1024),
+            True,
+            r"attention weights would take 5,033,164,800,000 bytes",
+        ),
+        (
+            (60, 1024),
+            False,
+            r"the logits would take 12,350,760,960 bytes, more than MAX",
+        ),
+        (
+            (50_000, 1),
+            True,
+            r"the logits would take 10,051,400,000 bytes, more than MAX",
+        ),
+    ],
+)
+def test_what_would_not_fit_is_refused_before_it_is_made(
+    large: GPT2, shape: tuple[int, int], last_only: bool, message: str
+) -> None:
+    tokens = torch.zeros(1, 1, dtype=torch.int64).expand(shape)  # one number, repeated
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=message):
+        large(tokens, last_only=last_only)
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert after - before < 1e5
+
+
 # --- padding ---
 
 
-def test_padding_changes_nothing_for_the_tokens_behind_it() -> None:
+def test_case_39_padding_changes_nothing_for_the_tokens_behind_it() -> None:
     model = random_model()
     tokens, n_pad = random_tokens(SMALL, 3, 8), torch.tensor([0, 3, 7])
     found = model(tokens, n_pad=n_pad)
@@ -412,6 +444,9 @@ def test_config_may_spell_the_defaults_out(tmp_path: Path) -> None:
         ("[]", "it is not a JSON object"),
         *(({k: v for k, v in VALID.items() if k != name}, f"{name} is missing")
           for name in ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")),
+        ("[" * 100_000, "maximum recursion depth"),
+        (VALID | {"n_layer": 10**12}, "n_layer = 1,000,000,000,000 is more than 1,000"),
+        (VALID | {"n_embd": "\u202e" * 999}, r"n_embd must be .*, not '\\u202e.{,90}'$"),
         (VALID | {"n_layer": 0}, "n_layer must be a whole number from 1 on, not 0"),
         (VALID | {"n_head": -3}, "n_head must be a whole number from 1 on, not -3"),
         (VALID | {"n_embd": 24.0}, "n_embd must be a whole number .*, not 24.0"),
@@ -491,9 +526,9 @@ def test_expected_shapes_of_gpt2() -> None:
     [
         (
             {"wpe.weight": None, "h.1.ln_2.bias": None},
-            "lacks h.1.ln_2.bias, wpe.weight$",
+            "lacks 'h.1.ln_2.bias', 'wpe.weight'$",
         ),
-        ({"h.2.ln_1.bias": torch.ones(24)}, "holds unknown tensors: h.2.ln_1.bias$"),
+        ({"h.2.ln_1.bias": torch.ones(24)}, "unknown tensors: 'h.2.ln_1.bias'$"),
         (
             {"wte.weight": torch.ones(96, 24)},
             r"wte.weight has shape \[96, 24\]; .*\[97, 24\]",
@@ -502,6 +537,11 @@ def test_expected_shapes_of_gpt2() -> None:
             {"h.0.attn.c_attn.weight": torch.ones(72, 24)},
             r"h.0.attn.c_attn.weight has shape \[72, 24\]; .*\[24, 72\]",
         ),
+        (
+            dict.fromkeys(expected_shapes(SMALL)),
+            "'h.0.attn.c_attn.weight', .* 24 more$",
+        ),
+        ({"\x1b[2J\u202e": torch.ones(1)}, r"unknown tensors: '\\x1b\[2J\\u202e'$"),
         ({"ln_f.bias": torch.ones(1, 24)}, r"ln_f.bias has shape \[1, 24\]; .*\[24\]"),
     ],
 )
@@ -531,6 +571,25 @@ def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> Non
     other = torch.float64 if len(changed) == 1 else torch.int64
     with pytest.raises(ValueError, match=f"one floating dtype, not {named}$"):
         GPT2(SMALL, weights | {name: weights[name].to(other) for name in changed})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("ln_f.bias", torch.full((24,), torch.nan), "'ln_f.bias' holds NaN or inf"),
+        ("wpe.weight", torch.full((32, 24), -torch.inf), "'wpe.weight' holds NaN or"),
+        ("ln_f.bias", torch.full((24,), 1e39, dtype=torch.float64), "a number too lar"),
+        ("ln_f.bias", torch.ones(24, dtype=torch.int8), "'ln_f.bias' holds torch.int8"),
+    ],
+)
+def test_weights_that_no_arithmetic_can_use(
+    tmp_path: Path, name: str, value: Tensor, message: str
+) -> None:
+    save_file(random_model().weights | {name: value}, tmp_path / "model.safetensors")
+    write_config(tmp_path, VALID)
+    with pytest.raises(ValueError, match=message) as error:
+        GPT2.from_pretrained(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / 'model.safetensors'}: ")
 
 
 def test_an_untied_head_is_refused(tmp_path: Path) -> None:

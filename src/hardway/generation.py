@@ -349,11 +349,15 @@ def check_ids(name: str, ids: Iterable[int], n_vocab: int) -> None:
 def check_finite(logits: Tensor, step: int) -> None:
     """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN.
 
-    Chapter 7.
+    logits: [n_vocab], or [B, n_vocab] for a batch; step: how many tokens are chosen
+    already. The message says which token could not be, and for which prompt. Chapter 7.
     """
-    if not torch.isfinite(logits).all():
+    damaged = ~torch.isfinite(logits).all(dim=-1)  # [] or [B]
+    if damaged.any():
+        prompt = f" of prompts[{int(damaged.nonzero()[0])}]" if damaged.dim() else ""
         raise ValueError(
-            f"the model's logits are not finite at step {step} of the generation"
+            f"the logits for new token {step + 1}{prompt} hold NaN or infinity; "
+            "look for them in the model's weights"
         )
 
 

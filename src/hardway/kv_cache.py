@@ -1,5 +1,6 @@
 """Keep the keys and values of the past: no position is computed twice (chapter 8)."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -7,6 +8,22 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from hardway.model import Config
+
+
+MAX_BYTES = 2**33  # 8 GiB: more than this for one thing is a mistake, not a wish
+
+
+def check_size(what: str, n_bytes: int) -> None:
+    """Raise `ValueError` where ``n_bytes`` of memory are more than `MAX_BYTES`.
+
+    It is called before the memory is asked for, so that nothing else has to make room.
+    Chapter 8.
+    """
+    if n_bytes > MAX_BYTES:
+        raise ValueError(
+            f"{what} would take {n_bytes:,} bytes, more than MAX_BYTES = "
+            f"{MAX_BYTES:,} of hardway.kv_cache; fewer or shorter sequences take less"
+        )
 
 
 class KVCache:
@@ -25,7 +42,8 @@ class KVCache:
     ) -> None:
         """Allocate for ``batch_size`` sequences of up to ``max_len`` positions.
 
-        max_len: n_ctx by default. Raises `ValueError` for a size out of range.
+        max_len: n_ctx by default. Raises `ValueError` for a size out of range, and for
+        more than `MAX_BYTES` in all.
         """
         max_len = config.n_ctx if max_len is None else max_len
         if type(max_len) is not int or not 1 <= max_len <= config.n_ctx:
@@ -38,6 +56,7 @@ class KVCache:
             raise ValueError(f"dtype must be a floating-point type, not {dtype}")
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0
         shape = (config.n_layer, batch_size, config.n_head, max_len, config.d_head)
+        check_size("the cache", 2 * math.prod(shape) * dtype.itemsize)
         self.keys = torch.zeros(shape, dtype=dtype)
         self.values = torch.zeros(shape, dtype=dtype)
 

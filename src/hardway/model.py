@@ -6,7 +6,7 @@ Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,10 @@ from hardway import hub, safetensors
 from hardway.attention import causal_mask
 from hardway.block import layer_norm, transformer_block
 from hardway.embeddings import embed
-from hardway.kv_cache import KVCache
+from hardway.kv_cache import KVCache, check_size
+from hardway.safetensors import show
+
+MAX_LAYERS = 1000  # ten times those of any GPT: a damaged number would fill the memory
 
 # Switches of later GPT-2 variants that change the arithmetic; the book's GPT-2 has none
 # of them.
@@ -49,8 +52,10 @@ class Config:
             value = getattr(self, name)
             if type(value) is not int or value < 1:
                 raise ValueError(
-                    f"{name} must be a whole number from 1 on, not {value!r}"
+                    f"{name} must be a whole number from 1 on, not {show(value)}"
                 )
+        if self.n_layer > MAX_LAYERS:
+            raise ValueError(f"n_layer = {self.n_layer:,} is more than {MAX_LAYERS:,}")
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd = {self.n_embd} does not divide by n_head = {self.n_head}"
@@ -58,7 +63,8 @@ class Config:
         epsilon = self.layer_norm_epsilon
         if not (isinstance(epsilon, float) and 0 < epsilon < math.inf):
             raise ValueError(
-                f"layer_norm_epsilon must be a finite float above 0, not {epsilon!r}"
+                "layer_norm_epsilon must be a finite float above 0, not "
+                f"{show(epsilon)}"
             )
 
     @property
@@ -81,7 +87,7 @@ class Config:
             for name, expected in ARITHMETIC.items():
                 if raw.get(name, expected) != expected:
                     raise ValueError(
-                        f"{name} is {raw[name]!r}; GPT-2 computes with {expected!r}"
+                        f"{name} is {show(raw[name])}; GPT-2 computes with {expected!r}"
                     )
             config = cls(
                 n_vocab=_first(raw, "vocab_size", "n_vocab"),
@@ -94,8 +100,8 @@ class Config:
                 ),
             )
             if raw.get("n_inner") not in (None, 4 * config.n_embd):
-                raise ValueError(f"n_inner is {raw['n_inner']!r}, not 4 · n_embd")
-        except (TypeError, ValueError) as error:
+                raise ValueError(f"n_inner is {show(raw['n_inner'])}, not 4 · n_embd")
+        except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from error
         return config
 
@@ -105,6 +111,24 @@ def _first(raw: Mapping[str, Any], *names: str) -> Any:
         if name in raw:
             return raw[name]
     raise ValueError(f"{names[0]} is missing")
+
+
+def _some(names: Sequence[str]) -> str:
+    """Name the first few of what may be many, spelled by a stranger."""
+    rest = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
+    return ", ".join(map(show, names[:4])) + rest
+
+
+def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
+    """Convert a weight; refuse what no arithmetic on fractions can use."""
+    if not tensor.is_floating_point():
+        raise ValueError(f"{show(name)} holds {tensor.dtype}, and no fractions")
+    if not tensor.isfinite().all():
+        raise ValueError(f"{show(name)} holds NaN or infinity: the file is damaged")
+    converted = tensor.to(dtype)
+    if not converted.isfinite().all():
+        raise ValueError(f"{show(name)} holds a number too large for {dtype}")
+    return converted
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -174,21 +198,19 @@ class GPT2:
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
         """Take exactly the tensors of `expected_shapes`; all of one floating dtype.
 
-        Raises `ValueError` naming every tensor that is missing or unknown, or the first
+        Raises `ValueError` naming tensors that are missing or unknown, or the first
         whose shape is wrong, or the dtypes.
         """
         shapes = expected_shapes(config)
         if missing := sorted(shapes.keys() - weights.keys()):
-            raise ValueError(f"the checkpoint lacks {', '.join(missing)}")
+            raise ValueError(f"the checkpoint lacks {_some(missing)}")
         if unknown := sorted(weights.keys() - shapes.keys()):
-            raise ValueError(
-                f"the checkpoint holds unknown tensors: {', '.join(unknown)}"
-            )
+            raise ValueError(f"the checkpoint holds unknown tensors: {_some(unknown)}")
         for name, shape in shapes.items():
             if weights[name].shape != shape:
-                found = list(weights[name].shape)
+                found, wanted = show(list(weights[name].shape)), list(shape)
                 raise ValueError(
-                    f"{name} has shape {found}; the config demands {list(shape)}"
+                    f"{name} has shape {found}; the config demands {wanted}"
                 )
         dtypes = {weights[name].dtype for name in shapes}
         if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
@@ -214,7 +236,8 @@ class GPT2:
         """Load a known model, or one from a directory.
 
         It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
-        where they are missing, `ValueError` where they are not a GPT-2. Chapter 6.
+        where they are missing, `ValueError` where they are not a GPT-2, or hold NaN or
+        infinity. Chapter 6.
         """
         if not dtype.is_floating_point:
             raise ValueError(
@@ -226,7 +249,11 @@ class GPT2:
         try:
             weights = clean_names(safetensors.load_file(path))
             return cls(
-                config, {name: tensor.to(dtype) for name, tensor in weights.items()}
+                config,
+                {
+                    name: _converted(dtype, name, tensor)
+                    for name, tensor in weights.items()
+                },
             )
         except safetensors.SafetensorsError:
             raise  # it names the file already
@@ -247,10 +274,12 @@ class GPT2:
         position alone. n_pad: int64 [B], how many tokens at the left of each sequence
         are padding (chapter 7). Returns float32 [T, n_vocab] or [B, T, n_vocab]; T is 1
         with ``last_only``. Raises `ValueError` for ids outside the vocabulary, more
-        than n_ctx positions, or a cache or padding that does not fit. Chapter 6.
+        than n_ctx positions, a cache or padding that does not fit, or logits or
+        attention weights of more than `hardway.kv_cache.MAX_BYTES`. Chapter 6.
         """
         self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]
+        self._check_sizes(batch, cache, last_only)
         for x, _ in self._stream(batch, cache, n_pad):
             pass  # only the stream behind the last block counts
         logits = self.logits(x[:, -1:] if last_only else x)
@@ -328,6 +357,18 @@ class GPT2:
             )
         if cache is not None:
             self._check_cache(cache, batch_size, total)
+
+    def _check_sizes(
+        self, batch: Tensor, cache: KVCache | None, last_only: bool
+    ) -> None:
+        """Refuse a batch whose largest tensors would not fit, before they are made."""
+        n, new = batch.shape
+        total = new + (cache.length if cache is not None else 0)
+        itemsize = self.weights["wte.weight"].dtype.itemsize
+        attention = n * self.config.n_head * new * total * itemsize
+        check_size("a layer's attention weights", attention)
+        scored = n * (1 if last_only else new)
+        check_size("the logits", scored * self.config.n_vocab * 4)  # float32
 
     def _check_cache(self, cache: KVCache, batch_size: int, total: int) -> None:
         """Refuse a cache of another model, another batch, or without the room."""

@@ -129,7 +129,7 @@ def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
                 if isinstance(item, str):  # a lone surrogate, \ud800, is not text
                     item.encode("utf-8")
             if key in listing:
-                raise ValueError(f"the key {_show(key)} appears twice")
+                raise ValueError(f"the key {show(key)} appears twice")
             listing[key] = value
         return listing
 
@@ -165,7 +165,7 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
         _fail(path, "its __metadata__ is not an object")
     for key, value in metadata.items():
         if not isinstance(value, str):
-            problem = f"its __metadata__ value for {_show(key)} is not a string"
+            problem = f"its __metadata__ value for {show(key)} is not a string"
             _fail(path, problem)
     return metadata
 
@@ -176,19 +176,19 @@ def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
         _fail(path, "its entry must have exactly dtype, shape and data_offsets", name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        _fail(path, f"its dtype {_show(dtype)} is not one the format knows", name)
+        _fail(path, f"its dtype {show(dtype)} is not one the format knows", name)
     if not _are_sizes(shape):
         problem = "is not a list of whole numbers below 2^63"
-        _fail(path, f"its shape {_show(shape)} {problem}", name)
+        _fail(path, f"its shape {show(shape)} {problem}", name)
     if not _are_sizes(offsets) or len(offsets) != 2:
         problem = "are not two whole numbers below 2^63"
-        _fail(path, f"its data_offsets {_show(offsets)} {problem}", name)
+        _fail(path, f"its data_offsets {show(offsets)} {problem}", name)
     start, end = offsets
     if start > end:
         _fail(path, f"it starts at byte {start:,}, after its end at {end:,}", name)
     size = _size_in_bytes(path, name, dtype, shape)
     if size != end - start:
-        problem = f"its shape {_show(shape)} of {dtype} takes {size:,} bytes"
+        problem = f"its shape {show(shape)} of {dtype} takes {size:,} bytes"
         _fail(path, f"{problem}, but its data_offsets span {end - start:,}", name)
     return TensorInfo(dtype, tuple(shape), start, end)
 
@@ -200,11 +200,11 @@ def _size_in_bytes(path: Path, name: str, dtype: str, shape: list[int]) -> int:
         elements *= dimension
         if elements >= 2**64:
             problem = "has more elements than 64 bits can count"
-            _fail(path, f"its shape {_show(shape)} {problem}", name)
+            _fail(path, f"its shape {show(shape)} {problem}", name)
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
         problem = f"of {dtype} has more bits than 64 bits can count"
-        _fail(path, f"its shape {_show(shape)} {problem}", name)
+        _fail(path, f"its shape {show(shape)} {problem}", name)
     if bits % 8:
         _fail(path, f"its {bits} bits do not fill whole bytes", name)
     return bits // 8
@@ -272,18 +272,25 @@ def _empty(path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype) ->
     for dimension in shape:
         width *= max(dimension, 1)
         if width >= 2**63:
-            problem = f"its shape {_show(list(shape))} is empty but too wide"
+            problem = f"its shape {show(list(shape))} is empty but too wide"
             _fail(path, f"{problem} to index", name)
     return torch.empty(shape, dtype=dtype)
 
 
 def _fail(path: Path, problem: str, tensor: str | None = None) -> NoReturn:
-    where = f"{path}: tensor {_show(tensor)}" if tensor is not None else f"{path}"
+    where = f"{path}: tensor {show(tensor)}" if tensor is not None else f"{path}"
     raise SafetensorsError(f"{where}: {problem}")
 
 
-def _show(value: Any) -> str:
-    """Spell what a file holds: short, and nothing in it that a terminal would obey."""
+def show(value: Any) -> str:
+    """Spell what a file holds for a message: short, and nothing in it that acts.
+
+    Line ends, what moves a cursor, and what turns the order of writing are escaped.
+    Chapter 1.
+
+    >>> show("a\\n\\u202eb"), show(list(range(99)))
+    ("'a\\\\n\\\\u202eb'", '[0, 1, 2, 3, 4, 5, 6, 7, ...]')
+    """
     spelling = Repr()  # which cuts before it spells, and escapes as repr does
     spelling.maxstring, spelling.maxlist, spelling.maxlevel = 100, 8, 2
     return spelling.repr(value)
