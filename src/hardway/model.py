@@ -247,14 +247,11 @@ class GPT2:
         config = Config.from_file(directory / "config.json")
         path = directory / "model.safetensors"
         try:
-            weights = clean_names(safetensors.load_file(path))
-            return cls(
-                config,
-                {
-                    name: _converted(dtype, name, tensor)
-                    for name, tensor in weights.items()
-                },
-            )
+            found = clean_names(safetensors.load_file(path))
+            weights = {
+                name: _converted(dtype, name, tensor) for name, tensor in found.items()
+            }
+            return cls(config, weights)
         except safetensors.SafetensorsError:
             raise  # it names the file already
         except ValueError as error:
