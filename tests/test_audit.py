@@ -65,8 +65,23 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("#top", "/book/gone.html", "leads nowhere: /book/gone.html"),
         ("#top", "/repository/book/page.html", "leads nowhere: /repository/"),
         ("up</a>", "<script>alert(1)</script></a>", "it holds a <script>"),
-        ("up</a>", "<b onclick='alert(1)'>up</b></a>", "it holds a handler"),
-        ('href="#top"', 'href="JavaScript:alert(1)"', "it holds a handler"),
+        ('href="#top"', 'href="JavaScript:alert(1)"', "could run: 'JavaScript:alert"),
+        ('href="#top"', 'href=" java\nscript:alert(1)"', "could run: 'javascript:a"),
+        ('href="#top"', 'href="data:text/html,x"', "could run: 'data:text/html"),
+        ('href="#top"', 'xlink:href="vbscript:x"', "could run: 'vbscript:x'"),
+        ("up</a>", "<button formaction='javascript:x'>", "could run: 'javascript:x'"),
+        ("up</a>", "<p srcdoc='x'></p></a>", "it holds a handler: <p srcdoc"),
+        ("up</a>", "<b onx=''>up</b></a>", "it holds a handler in the text: <b onx>"),
+        ("up</a>", "<b onclick='window.print()'></b>", "handler in the text: <b oncl"),
+        ("</body>", "<b onclick='alert(1)'>up</b>", "it holds a handler: <b onclick"),
+        ("</head>", "<script>alert(1)</script>", "page.html: it holds a script of its"),
+        ("up</a>", "<style>*{}</style></a>", "it holds a <style> in the text"),
+        ("up</a>", "<form></form></a>", "it holds a <form> in the text"),
+        ("up</a>", "<meta charset='x'></a>", "it holds a <meta> in the text"),
+        ("a token", "a \x1b[2Jtoken", r"it holds the character '\x1b', which acts"),
+        ("a token", "a \u202etoken", r"it holds the character '\u202e', which acts"),
+        ("It rises", "It\u2066 rises", r"it holds the character '\u2066', which acts"),
+        ("from left", "\u200f from left", r"it holds the character '\u200f', which"),
         ("up</a>", "Traceback (most recent call last)</a>", "it shows a traceback"),
         ('class="provenance"', "", "does not say what it ran on"),
         (FIRST_LINE, FIRST_LINE + "<b>bold</b>", "it holds markup in code or output"),
@@ -86,6 +101,17 @@ def test_a_planted_defect_is_found(
     (html / "book" / "page.html").write_text(PAGE.replace(right, wrong))
     assert audit.main(html) >= 1
     assert fault in capsys.readouterr().out
+
+
+def test_what_the_theme_puts_into_every_page_is_no_fault(html: Path) -> None:
+    theme = """<button onclick="window.print()"></button><script>let x = 1</script>
+    <script>DOCUMENTATION_OPTIONS.pagename = 'book/01-weights';</script></body>"""
+    for page in (html / "book").glob("*.html"):
+        page.write_text(page.read_text() + theme)
+    (html / "search.html").write_text(
+        '<script>search()</script><p class="provenance">pocket</p>'
+    )
+    assert audit.main(html) == 0
 
 
 @pytest.mark.parametrize("root", ["/", "/repository/"])

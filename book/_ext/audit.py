@@ -3,9 +3,9 @@
     python book/_ext/audit.py _build/html
 
 The links of every page lead somewhere, it needs no network, and its footer says what it
-ran on, the same as every other page's. A page of the book shows the library's lines as
-they are, describes its pictures, and holds no traceback and nothing from data that a
-browser would obey.
+ran on, the same as every other page's. A browser obeys only what the theme has put into
+every page, and nothing that came from data. A page of the book shows the library's
+lines as they are, describes its pictures, and holds no traceback.
 """
 
 import re
@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
 
+from acting import ACTING
 from pieces import REPOSITORY
 
 # The attributes that make a browser fetch something when a page is opened.
@@ -33,6 +34,13 @@ FETCHING = {
     "object": "data",
 }
 HIGHLIGHTING = {"span", "a"}
+ADDRESSES = ("href", "src", "action", "formaction", "data", "xlink:href", "poster")
+SCHEMES = {"http", "https", "mailto"}
+THEME_PAGES = {"search.html"}  # with a script that only it needs
+THEME_HANDLERS = {"toggleFullScreen()", "window.print()"}
+# What has no place in a text: it would run, or change how the rest of the page is read.
+FOREIGN = "script, iframe, object, embed, base, form, meta, link, style, template"
+OWN_NAME = re.compile(r"DOCUMENTATION_OPTIONS\.pagename = '[\w/-]+';")
 STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
 OUTPUT = "div, img, pre, pre *, figure, figure *"
 FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
@@ -63,6 +71,7 @@ def main(html: Path) -> int:
         for fault in audit(path, page, site)
     ]
     faults += strangers(pages, html)
+    faults += lone_scripts(pages, html)
     faults += [
         f"{path.relative_to(html)}: {fault}"
         for path in sorted(html.rglob("*.css"))
@@ -87,6 +96,8 @@ def ids(page: BeautifulSoup) -> set[str]:
 def audit(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
     """Yield the faults of one page."""
     yield from fetched_from_elsewhere(page)
+    yield from foreign_handlers(page)
+    yield from acting_characters(page)
     yield from dead_links(path, page, site)
     if page.select_one("meta[http-equiv=refresh]"):
         return  # it only leads on
@@ -152,12 +163,49 @@ def undescribed_pictures(article: Tag) -> Iterator[str]:
 
 def foreign_scripts(article: Tag) -> Iterator[str]:
     """Look for anything that would run: data may be shown, but never obeyed."""
-    for script in article.select("script, iframe, object, embed"):
-        yield f"it holds a <{script.name}> in the text: {str(script)[:60]}"
+    for tag in article.select(FOREIGN):
+        yield f"it holds a <{tag.name}> in the text: {str(tag)[:60]}"
     for tag in article.find_all(True):
+        for name in tag.attrs:
+            if name.startswith("on"):
+                yield f"it holds a handler in the text: <{tag.name} {name}>"
+
+
+def foreign_handlers(page: BeautifulSoup) -> Iterator[str]:
+    """Look in a whole page for handlers that are not the theme's, and for addresses
+    that would run: browsers skip white space in a scheme, and so does this.
+    """
+    for tag in page.find_all(True):
         for name, value in tag.attrs.items():
-            if name.startswith("on") or str(value).lower().startswith("javascript:"):
+            if name == "srcdoc" or (
+                name.startswith("on") and value not in THEME_HANDLERS
+            ):
                 yield f"it holds a handler: <{tag.name} {name}={str(value)[:40]!r}>"
+            if name in ADDRESSES:
+                address = re.sub(r"[\s\x00-\x20]+", "", str(value))
+                scheme = re.match(r"([^/?#:]*):", address)
+                if scheme and scheme[1].lower() not in SCHEMES:
+                    yield f"it holds an address that could run: {address[:40]!r}"
+
+
+def acting_characters(page: BeautifulSoup) -> Iterator[str]:
+    """Look for characters that act instead of being seen; pages show their escapes."""
+    for character in sorted(set(ACTING.findall(str(page)))):
+        yield f"it holds the character {character!a}, which acts and is not seen"
+
+
+def lone_scripts(pages: Mapping[Path, BeautifulSoup], html: Path) -> Iterator[str]:
+    """Yield the scripts written into one page alone: the theme's are in several."""
+    places = Counter[str]()
+    for page in pages.values():
+        places.update({script.get_text() for script in page.select("script")})
+    for path, page in pages.items():
+        for script in page.select("script"):
+            text = script.get_text()
+            own = places[text] < 2 and not OWN_NAME.fullmatch(text.strip())
+            if own and len(pages) > 1 and path.name not in THEME_PAGES:
+                name = path.relative_to(html)
+                yield f"{name}: it holds a script of its own: {text.strip()[:60]!r}"
 
 
 def unescaped_markup(article: Tag) -> Iterator[str]:

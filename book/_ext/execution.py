@@ -4,6 +4,9 @@ A kernel sends its output in parts, cut wherever a timer ran out. MyST-NB joins 
 with line breaks of its own, so that a busy machine could break a line of a page in two.
 The notebook client can join them unchanged; it only has to be asked.
 
+What a cell prints may come from a model or a file, that is, from strangers. HTML in it
+Sphinx escapes; characters that act instead of being seen are escaped here.
+
 When all cells are done, the kernel itself is asked what it ran on. The answer stays
 with the notebook, in the cache too, where `provenance` reads it.
 """
@@ -16,6 +19,8 @@ import nbclient
 import nbformat
 from jupyter_cache.executors import utils
 from sphinx.application import Sphinx
+
+from acting import escaped
 
 QUESTION = f"""
 import json, sys
@@ -33,8 +38,19 @@ def execute(notebook: nbformat.NotebookNode, *args: Any, **options: Any) -> None
     finally:
         question = notebook.cells.pop()
     answer = json.loads(question.outputs[0].text)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            escape(output)
     # Of a notebook's metadata, the cache keeps this part.
     notebook.metadata["language_info"]["ran_on"] = answer
+
+
+def escape(output: nbformat.NotebookNode) -> None:
+    """Escape what acts in an output's text: printed, the value of a cell, or glued."""
+    texts = output.get("data", output)
+    for kind, text in texts.items():
+        if "text" in kind and isinstance(text, str):
+            texts[kind] = escaped(text)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -35,7 +35,8 @@ LOOKS = (EXTENSIONS.parent / "_static", EXTENSIONS.parent / "_templates")
 def configure(app: Sphinx, config: Config) -> None:
     """Point the execution cache at what this build runs on."""
     known = known_facts()
-    run = json.dumps(known, sort_keys=True) + file_hash(EXTENSIONS / "execution.py")
+    ran_by = [file_hash(EXTENSIONS / name) for name in ("execution.py", "acting.py")]
+    run = "".join([json.dumps(known, sort_keys=True), *ran_by])
     key = hashlib.sha256(run.encode()).hexdigest()[:16]
     caches = Path(app.outdir).parent / ".jupyter_cache"
     (caches / key).mkdir(parents=True, exist_ok=True)
