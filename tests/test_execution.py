@@ -1,12 +1,17 @@
 """What a cell prints reaches the page unbroken, and its kernel says what it ran on."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import nbformat
 import pytest
 from jupyter_cache.executors import utils
 
+import audit
 import execution
 from facts import facts, tree_hash
-from pieces import LIBRARY
+from pieces import LIBRARY, REPOSITORY
 
 IN_PARTS = (
     "import time\nprint('one', end='', flush=True)\ntime.sleep(1)\nprint(' line')"
@@ -32,7 +37,9 @@ def test_a_line_printed_in_parts_stays_a_line(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_failing_cell_is_still_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_40_a_failing_cell_is_still_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(utils, "executenb", utils.executenb)
     execution.setup(None)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
@@ -42,3 +49,68 @@ def test_a_failing_cell_is_still_a_failure(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert "ZeroDivisionError" in str(result.err)
     assert [cell.source for cell in notebook.cells] == ["1 / 0"]
+
+
+HOSTILE = """<script>alert(1)</script> "onx='x' onload="alert(1) </pre><img onerror=x>
+</div></article><iframe srcdoc='x'> <a href="javascript:x">x</a> &lt;b&gt;
+\x1b[2J\x1b]0;title\x07 \u202e gnirts \u2066 \u200f \x00 \x9b <!-- ]]> {{ x }} $x$"""
+SHOW = """
+from hardway.plots import glue
+from hardway.tokenizer import display
+print(hostile)
+print(display(hostile.encode()))
+glue("hostile", hostile)
+hostile
+"""
+SETTINGS = f"""
+import sys
+sys.path.append({str(Path(execution.__file__).parent)!r})
+extensions = ["myst_nb", "execution"]
+nb_execution_mode = "cache"
+nb_execution_cache_path = "cache"
+nb_execution_raise_on_error = True
+nb_execution_show_tb = True
+"""
+KERNEL = "---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n# A page\n"
+
+
+def build(directory: Path, cell: str) -> subprocess.CompletedProcess[str]:
+    """Build a page with one cell as the book builds its own."""
+    (directory / "conf.py").write_text(SETTINGS)
+    page = f"{KERNEL}\n```{{code-cell}}\n{cell}\n```\n\n{{glue:text}}`hostile`\n"
+    (directory / "index.md").write_text(page, encoding="utf-8")
+    sphinx = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going"]
+    return subprocess.run(
+        [*sphinx, directory, directory / "html"],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_case_40_a_page_obeys_nothing_that_a_cell_prints(tmp_path: Path) -> None:
+    built = build(tmp_path, f"hostile = {HOSTILE!a}{SHOW}")
+    assert built.returncode == 0, built.stderr
+    page = audit.parse(tmp_path / "html" / "index.html")
+    article = page.select_one("[role=main]")
+    faults = [
+        *audit.foreign_scripts(article),
+        *audit.foreign_handlers(page),
+        *audit.acting_characters(page),
+        *audit.unescaped_markup(article),
+    ]
+    assert faults == []
+    printed, value = (it.get_text() for it in article.select(".output pre"))
+    glued = article.select_one(".pasted-text").get_text()
+    for text in (*printed.split("$x$")[:2], value, glued):
+        assert "<script>alert(1)</script>" in text
+        assert r"\u202e" in text
+
+
+def test_case_40_a_failing_cell_fails_the_build(tmp_path: Path) -> None:
+    built = build(tmp_path, "hostile = 1 / 0")
+    assert built.returncode != 0
+    assert "ZeroDivisionError" in built.stderr
+    settings = (REPOSITORY / "_config.yml").read_text(encoding="utf-8")
+    assert "nb_execution_raise_on_error: true" in settings

@@ -310,7 +310,11 @@ def test_glue_records(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded: list[tuple[object, ...]] = []
     monkeypatch.setattr("myst_nb.ext.glue.glue", lambda *call: recorded.append(call))
     plots.glue("n_tokens", 5)
-    assert recorded == [("n_tokens", 5, False)]
+    plots.glue("said", "é<b> \x1b[2J\u202e中\n")
+    assert recorded == [
+        ("n_tokens", 5, False),
+        ("said", r"é<b> \x1b[2J\u202e中\n", False),
+    ]
 
 
 def test_glue_outside_the_book(

@@ -14,7 +14,7 @@ MAX_BYTES = 2**33  # 8 GiB: more than this for one thing is a mistake, not a wis
 
 
 def check_size(what: str, n_bytes: int) -> None:
-    """Raise `ValueError` where ``n_bytes`` of memory are more than `MAX_BYTES`.
+    """Raise `ValueError` where ``n_bytes`` of memory are more than ``MAX_BYTES``.
 
     It is called before the memory is asked for, so that nothing else has to make room.
     Chapter 8.
@@ -43,7 +43,7 @@ class KVCache:
         """Allocate for ``batch_size`` sequences of up to ``max_len`` positions.
 
         max_len: n_ctx by default. Raises `ValueError` for a size out of range, and for
-        more than `MAX_BYTES` in all.
+        more than ``MAX_BYTES`` in all.
         """
         max_len = config.n_ctx if max_len is None else max_len
         if type(max_len) is not int or not 1 <= max_len <= config.n_ctx:

@@ -272,7 +272,7 @@ class GPT2:
         are padding (chapter 7). Returns float32 [T, n_vocab] or [B, T, n_vocab]; T is 1
         with ``last_only``. Raises `ValueError` for ids outside the vocabulary, more
         than n_ctx positions, a cache or padding that does not fit, or logits or
-        attention weights of more than `hardway.kv_cache.MAX_BYTES`. Chapter 6.
+        attention weights of more than ``hardway.kv_cache.MAX_BYTES``. Chapter 6.
         """
         self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]

@@ -54,13 +54,16 @@ Numbers = Tensor | Sequence[float]
 def glue(name: str, value: object) -> None:
     """Record a value of the run, so that the page's prose can quote it.
 
-    The prose says ``{glue:text}`` and the name. Outside a build of the book (in
-    JupyterLab, say) this does nothing.
+    The prose says ``{glue:text}`` and the name. In a text, what would act instead of
+    being seen is escaped. Outside a build of the book (in JupyterLab, say) this does
+    nothing.
     """
     try:
         from myst_nb import glue as record
     except ImportError:
         return
+    if isinstance(value, str):
+        value = "".join(c if c.isprintable() else _spelled(c) for c in value)
     record(name, value, display=False)
 
 
@@ -463,9 +466,11 @@ def _name_cells(
 def _drawable(text: str) -> str:
     """Escape what would not be seen, or what the font lacks; matplotlib would warn."""
     known = _visible()
-    return "".join(
-        c if c in known else c.encode("unicode_escape").decode() for c in text
-    )
+    return "".join(c if c in known else _spelled(c) for c in text)
+
+
+def _spelled(character: str) -> str:
+    return character.encode("unicode_escape").decode()
 
 
 @cache
