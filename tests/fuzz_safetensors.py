@@ -243,11 +243,11 @@ def mutated(file: bytes, dice: random.Random) -> bytes:
 RULES = [
     "bytes long; the header's length", "are allowed", "so it is cut off, or not",
     "appears twice", "nests too deeply", "digits is no size", "is negative",
-    "does not begin with", "is not JSON", "is not valid JSON in UTF-8",
+    "does not begin with", "is not JSON", "is not the strict JSON it must be",
     "is not an object", "is not a string", "must have exactly", "its dtype",
     "than 64 bits can count", "but its data_offsets span", "its shape",
     "its data_offsets", "after its end", "do not fill whole bytes",
-    "overlaps", "leaves a hole", "so it is cut off, or has a tail",
+    "overlaps", "leaves a hole", "the file is cut off", "more follows them",
 ]  # fmt: skip
 
 

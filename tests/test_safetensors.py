@@ -47,7 +47,7 @@ def place(shape: str, offsets: str) -> str:
     return f'{shape},"data_offsets":{offsets}'
 
 
-JSON = "is not valid JSON in UTF-8"
+JSON = "is not the strict JSON it must be"
 FIELDS = "must have exactly dtype, shape and data_offsets"
 SHAPE = "is not a list of whole numbers below 2^63"
 OFFSETS = "are not two whole numbers below 2^63"
@@ -504,7 +504,7 @@ def test_case_16_valid_but_not_loaded(dtype: str, tmp_path: Path) -> None:
     assert reference.deserialize(file)[0][1]["dtype"] == dtype
     with pytest.raises(SafetensorsError) as caught:
         load_file(path)
-    rule = "is valid but not one that can be loaded here"
+    rule = "is valid but not one that can be loaded here; convert it to F32"
     assert str(caught.value) == f"{path}: tensor 'a': its dtype {dtype} {rule}"
 
 

@@ -55,7 +55,9 @@ class Config:
                     f"{name} must be a whole number from 1 on, not {show(value)}"
                 )
         if self.n_layer > MAX_LAYERS:
-            raise ValueError(f"n_layer = {self.n_layer:,} is more than {MAX_LAYERS:,}")
+            raise ValueError(
+                f"n_layer must be at most {MAX_LAYERS:,}, not {self.n_layer:,}"
+            )
         if self.n_embd % self.n_head:
             raise ValueError(
                 f"n_embd = {self.n_embd} does not divide by n_head = {self.n_head}"
@@ -101,7 +103,9 @@ class Config:
             )
             if raw.get("n_inner") not in (None, 4 * config.n_embd):
                 raise ValueError(f"n_inner is {show(raw['n_inner'])}, not 4 · n_embd")
-        except (TypeError, ValueError, RecursionError) as error:
+        except RecursionError as error:
+            raise ValueError(f"{path}: it nests too deeply") from error
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
         return config
 
@@ -127,7 +131,9 @@ def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
         raise ValueError(f"{show(name)} holds NaN or infinity: the file is damaged")
     converted = tensor.to(dtype)
     if not converted.isfinite().all():
-        raise ValueError(f"{show(name)} holds a number too large for {dtype}")
+        raise ValueError(
+            f"{show(name)} holds a number too large for {dtype}: take another"
+        )
     return converted
 
 

@@ -153,7 +153,7 @@ def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
     except RecursionError:
         _fail(path, "its header nests too deeply to be a list of tensors")
     except ValueError as error:
-        _fail(path, f"its header is not valid JSON in UTF-8: {error}")
+        _fail(path, f"its header is not the strict JSON it must be: {error}")
     return listing
 
 
@@ -236,11 +236,9 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_size: int) ->
             )
         position = info.end
     if position != data_size:
-        _fail(
-            path,
-            f"its tensors take {position:,} bytes, but {data_size:,} follow the "
-            "header, so it is cut off, or has a tail",
-        )
+        fate = "the file is cut off" if position > data_size else "more follows them"
+        problem = f"its tensors take {position:,} bytes, but {data_size:,} follow the"
+        _fail(path, f"{problem} header: {fate}")
 
 
 def _read_tensor(
@@ -254,7 +252,8 @@ def _read_tensor(
     if info.dtype not in TORCH_DTYPES:
         _fail(
             path,
-            f"its dtype {info.dtype} is valid but not one that can be loaded here",
+            f"its dtype {info.dtype} is valid but not one that can be loaded here; "
+            "convert it to F32",
             name,
         )
     dtype = TORCH_DTYPES[info.dtype]

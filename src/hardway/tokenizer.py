@@ -305,7 +305,9 @@ def _read_vocab(path: Path) -> dict[str, int]:
     """Read a JSON object that gives each token its id."""
     try:
         vocab = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise ValueError("vocab.json: it nests too deeply") from error
+    except ValueError as error:
         raise ValueError(f"vocab.json: it is not JSON in UTF-8: {error}") from error
     if not isinstance(vocab, dict):
         raise ValueError("vocab.json: it is not an object of tokens and ids")
