@@ -131,9 +131,8 @@ def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
         raise ValueError(f"{show(name)} holds NaN or infinity: the file is damaged")
     converted = tensor.to(dtype)
     if not converted.isfinite().all():
-        raise ValueError(
-            f"{show(name)} holds a number too large for {dtype}: take another"
-        )
+        problem = f"holds a number too large for {dtype}: take another dtype"
+        raise ValueError(f"{show(name)} {problem}")
     return converted
 
 
