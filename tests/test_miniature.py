@@ -19,7 +19,7 @@ DECODE_LABELS = {
     "Embedding for last token": "embedding",
     "Q for last token": "q",
     "Attention scores": "scores",
-    "Attention weights": "weights",
+    "Attention shares": "shares",
     "Attention output": "output",
     "Logits": "logits",
     "Probabilities": "probabilities",
@@ -76,7 +76,7 @@ def test_the_sizes_are_eight_and_sixteen(weights: Weights) -> None:
         "embedding": (8,),
         "q": (8,),
         "scores": (5,),
-        "weights": (5,),
+        "shares": (5,),
         "output": (8,),
         "logits": (N_VOCAB,),
         "probabilities": (N_VOCAB,),
@@ -124,7 +124,7 @@ def test_prefill_and_decode_equal_plain_python() -> None:
         "embedding": embedding[7],
         "q": q[-1],
         "scores": scores,
-        "weights": shares,
+        "shares": shares,
         "output": output,
         "logits": logits,
         "probabilities": exponentials(logits),
@@ -137,7 +137,7 @@ def test_prefill_and_decode_equal_plain_python() -> None:
 def test_shares_sum_to_one(weights: Weights) -> None:
     read = prefill(weights, TOKENS)
     step = decode(weights, 30, read.k, read.v)
-    assert float(step.weights.sum()) == pytest.approx(1, abs=1e-6)
+    assert float(step.shares.sum()) == pytest.approx(1, abs=1e-6)
     assert float(step.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
     assert (step.probabilities >= 0).all()
     assert 0 <= step.token < N_VOCAB
@@ -235,7 +235,7 @@ def test_one_token_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     miniature.demo("?")
     out = capsys.readouterr().out
     assert "Input token indices: [30]\n" in out
-    assert "[Decode] Attention weights: [ 1.000]\n" in out
+    assert "[Decode] Attention shares: [ 1.000]\n" in out
 
 
 @pytest.mark.parametrize(

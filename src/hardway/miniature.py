@@ -48,7 +48,7 @@ class Decode:
     embedding: Tensor  # [8]
     q: Tensor  # [8]
     scores: Tensor  # [T]
-    weights: Tensor  # [T]
+    shares: Tensor  # [T]
     output: Tensor  # [8]
     logits: Tensor  # [n_vocab]
     probabilities: Tensor  # [n_vocab]
@@ -92,17 +92,15 @@ def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) ->
     """
     embedding = weights.embedding[token]  # [8]
     q = embedding @ weights.w_q  # [8]
-    scores = k @ q / math.sqrt(N_EMBD)  # [T]
-    attention = torch.softmax(scores, dim=-1)  # [T]
-    output = attention @ v  # [8]
+    scores = k @ q / math.sqrt(N_EMBD)  # [T]: one dot product per key
+    shares = torch.softmax(scores, dim=-1)  # [T]
+    output = shares @ v  # [8]
     hidden = torch.relu(output @ weights.w_up)  # [16]
     logits = hidden @ weights.w_down @ weights.w_out  # [n_vocab]
     probabilities = torch.softmax(logits, dim=-1)
     generator = torch.Generator().manual_seed(seed)
     chosen = int(torch.multinomial(probabilities, 1, generator=generator))
-    return Decode(
-        embedding, q, scores, attention, output, logits, probabilities, chosen
-    )
+    return Decode(embedding, q, scores, shares, output, logits, probabilities, chosen)
 
 
 def demo(text: str, seed: int = 0) -> None:
@@ -131,7 +129,7 @@ def demo(text: str, seed: int = 0) -> None:
         ("Embedding for last token", step.embedding),
         ("Q for last token", step.q),
         ("Attention scores", step.scores),
-        ("Attention weights", step.weights),
+        ("Attention shares", step.shares),
         ("Attention output", step.output),
         ("Logits", step.logits),
         ("Probabilities", step.probabilities),
