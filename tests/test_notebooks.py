@@ -4,6 +4,7 @@ import io
 import re
 import shutil
 import sys
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,15 @@ The law is {eq}`the-law`.
 How many?
 ```
 """
+FIGURE = """
+```{figure} line.svg
+:alt: A line.
+:name: fig-line
+
+A *line*,
+see {eq}`the-law`.
+```
+"""
 WORDS = """
 # Words
 
@@ -70,6 +80,7 @@ cat
 :all:
 ```
 """
+DRAWING = '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"/>'
 SOURCES = """
 @misc{one, author = {Fox, Ann}, title = {A}, year = {2001}}
 @misc{two, author = {Ek, Bo and Li, Di}, title = {B}, year = {2002}}
@@ -78,7 +89,9 @@ SOURCES = """
 PAGES = {
     "index": "# Start\n\n```{toctree}\nfirst\nsecond\nwords\n```\n",
     "first": HEADER + CELLS,
-    "second": HEADER + "# Second page\n\n```{code-cell} ipython3\n1 + 1\n```\n",
+    "second": HEADER
+    + "# Second page\n\n```{code-cell} ipython3\n1 + 1\n```\n"
+    + FIGURE,
     "words": WORDS,
 }
 CONFIG = {
@@ -111,6 +124,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         shutil.rmtree(out, ignore_errors=True)
         source.mkdir(exist_ok=True)
         (source / "sources.bib").write_text(SOURCES)
+        (source / "line.svg").write_text(DRAWING)
         for name, text in PAGES.items():
             (source / f"{name}.md").write_text(text + (more if name != "index" else ""))
         config = CONFIG | {
@@ -224,6 +238,14 @@ def test_each_construct_in_plain_terms(app: Sphinx, text: str, plain: str) -> No
 def test_a_method_is_not_indented(app: Sphinx) -> None:
     text = in_plain_terms(page(app), "```{listing} model.GPT2.trace\n```")
     assert "\ndef trace(" in text
+
+
+def test_a_drawing_is_in_the_notebook_itself(app: Sphinx) -> None:
+    data = b64encode(DRAWING.encode()).decode()
+    assert in_plain_terms(page(app, "second"), FIGURE) == (
+        f"![A line.](data:image/svg+xml;base64,{data})\n\n"
+        "_Fig. 2. A *line*, see [(1)](first.ipynb)._"
+    )
 
 
 def test_references_lead_to_other_notebooks(app: Sphinx) -> None:

@@ -7,10 +7,11 @@ or `ROLES`; a kind without one is a warning, and a warning fails the build.
 
 import re
 import textwrap
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from docutils import nodes
@@ -211,6 +212,16 @@ def dropdown(page: Page, title: str, options: Mapping[str, str], body: str) -> s
     return f"<details><summary>{inline(page, title)}</summary>\n\n{text}\n\n</details>"
 
 
+def figure(page: Page, path: str, options: Mapping[str, str], body: str) -> str:
+    """Put a drawing into the notebook itself; below it, its number and its caption."""
+    _, file = page.env.relfn2path(path, page.docname)
+    data = b64encode(Path(file).read_bytes()).decode()
+    number = cross_reference("std", "numref", page, options["name"])
+    caption = " ".join(inline(page, body).split())
+    drawing = f"![{options['alt']}](data:image/svg+xml;base64,{data})"
+    return f"{drawing}\n\n_{number}. {caption}_"
+
+
 def exercise(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
     """Write an exercise as a box, numbered as on the page."""
     number = cross_reference("std", "numref", page, options["label"])
@@ -226,6 +237,7 @@ DIRECTIVES: dict[str, Callable[[Page, str, Mapping[str, str], str], str]] = {
     "admonition": admonition,
     "dropdown": dropdown,
     "exercise": exercise,
+    "figure": figure,
     "listing": listing,
     "math": math,
     "pipeline": left_out,
