@@ -478,7 +478,8 @@ def shaded_text(
 ) -> Figure:
     """Draw a text, each of its pieces on a ground coloured by its shade, from 0 to 1.
 
-    The pieces stand in letters of one width, ``columns`` to a line.
+    The pieces stand in letters of one width, ``columns`` to a line; what that font
+    lacks comes from the other.
     """
     drawable = list(map(_drawable, pieces))
     places = list(_flowed(drawable, columns))
@@ -496,7 +497,7 @@ def shaded_text(
             )  # fmt: skip
             axes.text(
                 column + len(piece) / 2, line, piece, ha="center", va="center",
-                size=9, family="monospace", color=_ink(image, shade),
+                size=9, family=["monospace", "sans-serif"], color=_ink(image, shade),
             )  # fmt: skip
         axes.set_xlim(0, columns)
         axes.set_ylim(n_lines - 0.5, -0.5)
