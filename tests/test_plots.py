@@ -292,6 +292,9 @@ SQUARE = torch.rand(len(ODD), len(ODD))
         lambda odd: plots.strip(dict.fromkeys(odd, 1.0), unit="$y$"),
         lambda odd: plots.grid_of_words([odd] * len(odd), SQUARE, odd, odd),
         lambda odd: plots.boxes({o: [(o, 1.0)] for o in odd}, x_title=TITLE),
+        lambda odd: plots.grouped_bars(odd, {TITLE: SQUARE[0]}),
+        lambda odd: plots.masks(dict.fromkeys(odd, SQUARE > 0.5), odd, odd),
+        lambda odd: plots.shaded_text(odd, SQUARE[0], value_title=TITLE),
     ],
 )
 def test_any_token_can_be_drawn(draw: Callable[[list[str]], Figure]) -> None:
@@ -405,3 +408,90 @@ def test_small_heatmaps_have_numbers_and_large_ones_have_not() -> None:
     assert small.axes[-1].get_ylabel() == "v"
     large = drawn(plots.heatmaps({"a": torch.rand(12, 12), "b": torch.rand(12, 12)}))
     assert texts(large.axes[0]) == []
+
+
+def test_cuts_go_below_their_bars() -> None:
+    figure = plots.bars(list("abc"), [3.0, 2.0, 1.0], cuts={"two": 2, "one": 1})
+    [axes] = drawn(figure).axes
+    assert [list(line.get_ydata()) for line in axes.lines] == [[1.5, 1.5], [0.5, 0.5]]
+    assert texts(axes)[3:] == ["two", "one"]
+    first, second = axes.lines
+    assert first.get_linestyle() != second.get_linestyle()
+
+
+@pytest.mark.parametrize("log_y", [True, False])
+def test_lines_downwards_have_the_first_rank_at_the_top(log_y: bool) -> None:
+    ranks = {"rank": ([0, 1], [300.0, 1.0])}
+    [axes] = drawn(plots.lines(ranks, log_y=log_y, downwards=True)).axes
+    assert axes.yaxis_inverted()
+    assert not drawn(plots.lines(ranks, log_y=log_y)).axes[0].yaxis_inverted()
+
+
+def test_a_grid_of_words_without_a_value_has_no_scale() -> None:
+    [axes] = drawn(plots.grid_of_words([["new"]], torch.ones(1, 1), ["1"], ["0"])).axes
+    assert texts(axes) == ["new"]
+
+
+def test_words_in_many_columns_are_smaller() -> None:
+    sizes = {
+        columns: drawn(
+            plots.grid_of_words(
+                [["a"] * columns], torch.ones(1, columns), ["r"], ["c"] * columns
+            )
+        ).axes[0].texts[0].get_size()
+        for columns in (7, 8)
+    }  # fmt: skip
+    assert sizes == {7: 9, 8: 7}
+
+
+def test_grouped_bars_stand_side_by_side() -> None:
+    series = {"cold": torch.tensor([0.75, 0.25]), "hot": [0.5, 0.5]}
+    figure = plots.grouped_bars(["a", "b"], series, value_title="share")
+    [axes] = drawn(figure).axes
+    bars = [(bar.get_x(), bar.get_height()) for bar in axes.patches]
+    assert [height for _, height in bars] == [0.75, 0.25, 0.5, 0.5]
+    assert [x for x, _ in bars] == pytest.approx([-0.4, 0.6, 0.0, 1.0])
+    assert [bar.get_width() for bar in axes.patches] == pytest.approx([0.4] * 4)
+    assert legend(axes) == ["cold", "hot"]
+    assert ticks(axes, "x") == ["a", "b"]
+    assert titles(axes) == ("", "", "share")
+    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
+    assert len(looks) == 2
+
+
+def test_masks_have_ticks_and_crosses_in_square_cells() -> None:
+    lower = torch.ones(2, 3, dtype=torch.bool).tril()
+    figure = plots.masks(
+        {"one": lower, "two": ~lower}, ["r0", "r1"], ["c0", "c1", "c2"],
+        row_title="query", column_title="key",
+    )  # fmt: skip
+    one, two = drawn(figure).axes
+    assert texts(one) == list("✓✗✗✓✓✗")
+    assert texts(two) == list("✗✓✓✗✗✓")
+    assert (titles(one), titles(two)) == (("one", "key", "query"), ("two", "key", ""))
+    assert (ticks(one, "y"), ticks(one, "x")) == (["r0", "r1"], ["c0", "c1", "c2"])
+    assert one.get_aspect() == two.get_aspect() == 1.0
+    for axes in (one, two):
+        [image] = axes.images
+        assert image.get_clim() == (0.0, 1.0)
+        for text in axes.texts:
+            ground = image.cmap(image.norm(text.get_text() == "✓"))
+            assert contrast(text.get_color(), ground) >= 4.5
+
+
+def test_a_shaded_text_flows_in_lines_and_breaks_no_piece() -> None:
+    pieces, shades = ["One", " two", " three", "."], [torch.nan, 0.0, 1.0, 0.5]
+    figure = plots.shaded_text(pieces, shades, value_title="foreseen", columns=8)
+    axes, bar = drawn(figure).axes
+    assert texts(axes) == pieces
+    grounds = [(bar.get_x(), bar.get_width()) for bar in axes.patches]
+    assert grounds == [(0, 3), (3, 4), (0, 6), (6, 1)]
+    assert [text.get_position() for text in axes.texts] == [
+        (1.5, 0), (5.0, 0), (3.0, 1), (6.5, 1),
+    ]  # fmt: skip
+    assert to_rgb(axes.patches[0].get_facecolor()) == (1.0, 1.0, 1.0)  # not known
+    for text, ground in zip(axes.texts, axes.patches, strict=True):
+        assert contrast(text.get_color(), ground.get_facecolor()) >= 4.5
+    assert {text.get_family()[0] for text in axes.texts} == {"monospace"}
+    assert bar.get_ylabel() == "foreseen"
+    assert axes.get_ylim() == (1.5, -0.5)

@@ -394,8 +394,7 @@ def skip_padding(
 
     positions: int64 [T]; visible: bool [T, S], the causal mask; n_pad: int64 [B].
     Returns positions [B, T] and visible [B, 1, T, S]. A padding token may see itself,
-    for a softmax over nothing is NaN; nobody ever looks at what comes of it. Chapter 6;
-    chapter 7 uses it.
+    for a softmax over nothing is NaN; nobody ever looks at what comes of it. Chapter 7.
     """
     keys = torch.arange(visible.shape[-1])
     is_token = keys >= n_pad[:, None, None]  # [B, 1, S]

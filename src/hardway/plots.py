@@ -138,9 +138,17 @@ def heatmaps(
 
 
 def bars(
-    labels: Sequence[str], values: Numbers, *, value_title: str = "", digits: int = 3
+    labels: Sequence[str],
+    values: Numbers,
+    *,
+    value_title: str = "",
+    digits: int = 3,
+    cuts: Mapping[str, int] | None = None,
 ) -> Figure:
-    """Draw one horizontal bar a label, each with its number, the first at the top."""
+    """Draw one horizontal bar a label, each with its number, the first at the top.
+
+    ``cuts`` are lines across the chart, each with its name and how many bars are above.
+    """
     numbers = _list(values)
     with _canvas(height=0.7 + 0.28 * len(labels)) as (figure, axes):
         drawn = axes.barh(range(len(labels)), numbers, color=COLOURS[0])
@@ -152,6 +160,10 @@ def bars(
         axes.margins(x=0.15)
         axes.locator_params(axis="x", nbins=6)  # labels as long as 0.00025 fit
         axes.set(xlabel=value_title)
+        right = axes.get_xlim()[1]
+        for i, (name, above) in enumerate((cuts or {}).items(), start=1):
+            axes.axhline(above - 0.5, color=COLOURS[i % 4], linestyle=LINES[i % 4])
+            axes.text(right, above - 0.55, name, ha="right", va="bottom")
     return figure
 
 
@@ -162,8 +174,12 @@ def lines(
     y_title: str = "",
     log_y: bool = False,
     from_zero: bool = False,
+    downwards: bool = False,
 ) -> Figure:
-    """Draw curves given as x and y values; they differ in colour, dash and marker."""
+    """Draw curves given as x and y values; they differ in colour, dash and marker.
+
+    ``downwards`` has the smallest y at the top, as ranks are read.
+    """
     with _canvas(height=3.2) as (figure, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
             xs, ys = _list(x), _list(y)
@@ -178,6 +194,8 @@ def lines(
         if from_zero:
             axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.10g}"))
+        if downwards:
+            axes.invert_yaxis()
         if len(series) > 1:
             axes.legend()
     return figure
@@ -222,18 +240,23 @@ def grid_of_words(
     column_title: str = "",
     value_title: str = "",
 ) -> Figure:
-    """Draw a table of words on cells coloured by ``shades`` [R, C], from 0 to 1."""
+    """Draw a table of words on cells coloured by ``shades`` [R, C], from 0 to 1.
+
+    Without a ``value_title`` the colours only repeat the words, and need no scale.
+    """
+    size = 7 if len(columns) > 7 else 9
     with _canvas(height=1.0 + 0.36 * len(rows)) as (figure, axes):
         image = _cells(axes, shades, 0.0, 1.0)
         for r, line in enumerate(words):
             for c, word in enumerate(line):
                 axes.text(
-                    c, r, word, ha="center", va="center", size=7, clip_on=True,
+                    c, r, word, ha="center", va="center", size=size, clip_on=True,
                     color=_ink(image, float(shades[r, c])),
                 )  # fmt: skip
         _name_cells(axes, rows, columns)
         axes.set(xlabel=column_title, ylabel=row_title)
-        figure.colorbar(image, ax=axes, label=value_title, fraction=0.035, pad=0.02)
+        if value_title:
+            figure.colorbar(image, ax=axes, label=value_title, fraction=0.035, pad=0.02)
     return figure
 
 
@@ -398,6 +421,100 @@ def arrows(vectors: Mapping[str, Numbers], *, title: str = "") -> Figure:
         axes.margins(0.15)
         axes.set_title(title, loc="left")
     return figure
+
+
+def grouped_bars(
+    labels: Sequence[str], series: Mapping[str, Numbers], *, value_title: str = ""
+) -> Figure:
+    """Draw a group of upright bars for each label, one bar for each of the series."""
+    width = 0.8 / len(series)
+    with _canvas(height=3.2) as (figure, axes):
+        for i, (name, values) in enumerate(series.items()):
+            places = [
+                at + (i - (len(series) - 1) / 2) * width for at in range(len(labels))
+            ]
+            axes.bar(
+                places, _list(values), width, color=COLOURS[i % 4], label=name,
+                edgecolor="white", linewidth=0.5, hatch=("", "//", "..", "xx")[i % 4],
+            )  # fmt: skip
+        _name_cells(axes, None, labels, size=9)
+        axes.set(ylabel=value_title)
+        axes.legend()
+    return figure
+
+
+def masks(
+    matrices: Mapping[str, Tensor],
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    *,
+    row_title: str = "",
+    column_title: str = "",
+) -> Figure:
+    """Draw matrices of true and false side by side: bright with a tick, or a cross."""
+    n_rows, n_columns = next(iter(matrices.values())).shape
+    side = WIDTH / len(matrices) / (n_columns + 1)
+    height = 1.0 + side * n_rows
+    with _canvas(1, len(matrices), height=height) as (figure, _):
+        for axes, (name, matrix) in zip(figure.axes, matrices.items(), strict=True):
+            image = _cells(axes, matrix.float(), 0.0, 1.0)
+            axes.set_aspect("equal")
+            axes.set(title=name, xlabel=column_title)
+            _name_cells(axes, rows, columns)
+            for r, row in enumerate(matrix.tolist()):
+                for c, seen in enumerate(row):
+                    axes.text(
+                        c, r, "✓" if seen else "✗", ha="center", va="center", size=9,
+                        color=_ink(image, float(seen)),
+                    )  # fmt: skip
+        for axes in figure.axes[1:]:
+            axes.tick_params(labelleft=False)
+        figure.axes[0].set_ylabel(row_title)
+    return figure
+
+
+def shaded_text(
+    pieces: Sequence[str], shades: Numbers, *, value_title: str = "", columns: int = 66
+) -> Figure:
+    """Draw a text, each of its pieces on a ground coloured by its shade, from 0 to 1.
+
+    The pieces stand in letters of one width, ``columns`` to a line; what that font
+    lacks comes from the other.
+    """
+    drawable = list(map(_drawable, pieces))
+    places = list(_flowed(drawable, columns))
+    n_lines = places[-1][0] + 1
+    with _canvas(height=0.5 + 0.3 * n_lines) as (figure, axes):
+        image = _cells(axes, Tensor([_list(shades)]), 0.0, 1.0)
+        image.set_visible(False)  # it only gives the pieces their colours
+        for piece, shade, (line, column) in zip(
+            drawable, _list(shades), places, strict=True
+        ):
+            known = math.isfinite(shade)
+            axes.barh(
+                line, len(piece), left=column, height=0.9, edgecolor="white",
+                color=image.cmap(image.norm(shade)) if known else "white",
+            )  # fmt: skip
+            axes.text(
+                column + len(piece) / 2, line, piece, ha="center", va="center",
+                size=9, family=["monospace", "sans-serif"], color=_ink(image, shade),
+            )  # fmt: skip
+        axes.set_xlim(0, columns)
+        axes.set_ylim(n_lines - 0.5, -0.5)
+        axes.set_axis_off()
+        axes.set_aspect("auto")
+        figure.colorbar(image, ax=axes, label=value_title, fraction=0.035, pad=0.02)
+    return figure
+
+
+def _flowed(pieces: Sequence[str], columns: int) -> Iterator[tuple[int, int]]:
+    """Yield the line and the column of each piece; none is broken."""
+    line = column = 0
+    for piece in pieces:
+        if column and column + len(piece) > columns:
+            line, column = line + 1, 0
+        yield line, column
+        column += len(piece)
 
 
 @contextmanager
