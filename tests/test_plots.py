@@ -495,3 +495,10 @@ def test_a_shaded_text_flows_in_lines_and_breaks_no_piece() -> None:
     assert {text.get_family()[0] for text in axes.texts} == {"monospace"}
     assert bar.get_ylabel() == "foreseen"
     assert axes.get_ylim() == (1.5, -0.5)
+
+
+@pytest.mark.parametrize(("columns", "turned"), [("king cat it", 0), ("long " * 7, 60)])
+def test_names_are_turned_where_they_would_overlap(columns: str, turned: int) -> None:
+    names = columns.split()
+    [axes, _] = drawn(plots.heatmap(torch.ones(1, len(names)), ["a"], names)).axes
+    assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}

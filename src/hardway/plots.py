@@ -46,6 +46,7 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a token may hold a dollar sign
 }
+CHARACTERS = 24  # of names beside each other; more of them are turned
 ANNOTATE_UP_TO = 120  # cells; a larger heat map shows colours only
 
 Numbers = Tensor | Sequence[float]
@@ -575,7 +576,8 @@ def _name_cells(
         axes.set_yticks(range(len(rows)), map(_drawable, rows), size=size)
     if columns is not None:
         axes.set_xticks(range(len(columns)), map(_drawable, columns), size=size)
-        if max(map(len, columns), default=0) > 3:
+        widest = max(map(len, columns), default=0)
+        if widest > 3 and widest * len(columns) > CHARACTERS:
             axes.tick_params("x", rotation=60)
             plt.setp(axes.get_xticklabels(), ha="right")
 
