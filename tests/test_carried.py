@@ -33,6 +33,7 @@ def test_the_lines_of_marked_cells_are_handed_on() -> None:
         ("-0.000", "0.000", True),
         ("12.3%", "12.4%", True),
         ("12.3%", "12.5%", False),
+        ("12.3%", "12.3", False),
         ("0.12", "0.120", False),
         ("10", "11", False),
         ("␣a", "␣the", False),

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 CHAPTER = re.compile(r"(.*/)?\d\d-")
 LINE = re.compile(r"(\S+(?: \S+)*)  +(\S.*)")
-NUMBER = re.compile(r"-?\d+\.(\d+)%?")
+NUMBER = re.compile(r"-?\d+\.(\d+)(%?)")
 
 
 def handed(page: nodes.document) -> dict[str, str]:
@@ -42,25 +42,27 @@ def agree(one: str, other: str) -> bool:
 
 def same(one: str, other: str) -> bool:
     """Compare two values; the last place of a fraction may be rounded either way."""
-    places = [NUMBER.fullmatch(value) for value in (one, other)]
-    if one == other or not all(places) or len(places[0][1]) != len(places[1][1]):
+    mine, theirs = NUMBER.fullmatch(one), NUMBER.fullmatch(other)
+    if not (mine and theirs):
         return one == other
+    places = len(mine[1])
     apart = abs(float(one.rstrip("%")) - float(other.rstrip("%")))
-    return apart < 1.5 * 10.0 ** -len(places[0][1])
+    alike = (places, mine[2]) == (len(theirs[1]), theirs[2])
+    return alike and apart < 1.5 * 10.0**-places
 
 
 def problems(pages: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
     """Yield where the thread breaks; ``pages`` are the chapters, in reading order."""
     first: dict[str, tuple[str, str]] = {}
-    before: Mapping[str, str] = {}
+    before: Mapping[str, str] | None = None
     for page, values in pages.items():
-        if before and not before.keys() & values.keys():
+        if before is not None and not before.keys() & values.keys():
             yield f"{page} takes up nothing that the chapter before it hands on"
         for name, value in values.items():
             origin, original = first.setdefault(name, (page, value))
             if not agree(value, original):
                 yield f"«{name}» is {value} on {page}, and was {original} on {origin}"
-        before = values or {"": ""}
+        before = values
 
 
 def check(app: Sphinx, env: BuildEnvironment) -> None:

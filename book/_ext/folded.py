@@ -1,8 +1,9 @@
 """Fold what would stand in a reader's way: answers before they are guessed, and checks.
 
 What the first cells after a *Predict* box put out is folded until the reader opens it,
-as the box's own answer is. A cell that only asserts, and a cell of imports, are one
-line that says so. Nothing is left out: each opens with a click, and on paper all do.
+as the box's own answer is. A cell that does nothing but assert, and one that does
+nothing but import and load the model, are one line that says so. Nothing is left out:
+each opens with a click, and on paper all are open.
 """
 
 import ast
@@ -68,22 +69,50 @@ def has_output(cell: nodes.container) -> bool:
 def in_a_line(code: str) -> str:
     """Return what stands for a cell without output, or nothing if it is to be read."""
     try:
-        tree = ast.parse(code)
+        statements = ast.parse(code).body
     except SyntaxError:  # a magic of IPython's
         return ""
-    found = list(ast.walk(tree))
-    if any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in found):
+    if not statements:
         return ""
-    if isinstance(tree.body[0], (ast.Import, ast.ImportFrom)):
+    if all(map(only_checks, statements)):
+        n = sum(map(is_check, ast.walk(ast.parse(code))))
+        return f"Checked here: {n} assertion{'s' * (n > 1)}" if n else ""
+    if all(map(is_import, statements)):
         return "What this page imports"
-    checks = sum(map(is_check, found))
-    return f"Checked here: {checks} assertion{'s' * (checks > 1)}" if checks else ""
+    if all(is_import(s) or loads(s) for s in statements) and is_import(statements[0]):
+        return "What this page imports and loads"
+    return ""
 
 
-def is_check(node: ast.AST) -> bool:
+def only_checks(statement: ast.stmt) -> bool:
+    """Say whether a statement asserts or records something, and does nothing else."""
+    if isinstance(statement, ast.For | ast.If | ast.With):
+        return all(map(only_checks, statement.body))
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return is_check(statement) or is_check(call) or called(call) == "plots.glue"
+
+
+def is_import(statement: ast.stmt) -> bool:
+    """Say whether a statement imports something."""
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def loads(statement: ast.stmt) -> bool:
+    """Say whether a statement names the book's model, or a part of it."""
+    if not isinstance(statement, ast.Assign):
+        return False
+    value = ast.unparse(statement.value)
+    return value.endswith((".from_pretrained(name)", "book_model()", "model.config"))
+
+
+def is_check(node: ast.AST | None) -> bool:
     """Say whether a node of the syntax tree asserts something."""
-    called = isinstance(node, ast.Call) and ast.unparse(node.func)
-    return isinstance(node, ast.Assert) or called == "torch.testing.assert_close"
+    return isinstance(node, ast.Assert) or called(node) == "torch.testing.assert_close"
+
+
+def called(node: ast.AST | None) -> str:
+    """Return what a node calls, if it is a call."""
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
 
 
 def mark(cell: nodes.container, what: str, line: str) -> None:
