@@ -31,7 +31,7 @@ LABELS = [
     "[Decode] Embedding for last token:",
     "[Decode] Q for last token:",
     "[Decode] Attention scores:",
-    "[Decode] Attention shares:",
+    "[Decode] Attention weights:",
     "[Decode] Attention output:",
     "[Decode] Logits:",
     "[Decode] Probabilities:",

@@ -19,7 +19,7 @@ DECODE_LABELS = {
     "Embedding for last token": "embedding",
     "Q for last token": "q",
     "Attention scores": "scores",
-    "Attention shares": "shares",
+    "Attention weights": "shares",
     "Attention output": "output",
     "Logits": "logits",
     "Probabilities": "probabilities",
@@ -235,7 +235,7 @@ def test_one_token_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     miniature.demo("?")
     out = capsys.readouterr().out
     assert "Input token indices: [30]\n" in out
-    assert "[Decode] Attention shares: [ 1.000]\n" in out
+    assert "[Decode] Attention weights: [ 1.000]\n" in out
 
 
 @pytest.mark.parametrize(

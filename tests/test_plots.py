@@ -212,35 +212,6 @@ def test_lines_on_a_logarithmic_axis(highest: float) -> None:
     assert not [label for label in labels if set(label) & set("$\\{")]
 
 
-def test_strip() -> None:
-    parts = {"large": 900.0, "small": 50.0, "tiny": 50.0}
-    (axes,) = drawn(plots.strip(parts, unit="MB")).axes
-    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [
-        (0.0, 900.0),
-        (900.0, 50.0),
-        (950.0, 50.0),
-    ]
-    assert legend(axes) == [
-        "large: 900 MB (90.0%)",
-        "small: 50 MB (5.0%)",
-        "tiny: 50 MB (5.0%)",
-    ]
-    assert texts(axes) == ["large"]
-    assert legend(drawn(plots.strip({"a": 1000.0})).axes[0]) == ["a: 1,000 (100.0%)"]
-
-
-def test_parts_of_a_strip_differ() -> None:
-    (axes,) = drawn(plots.strip(dict.fromkeys("abcdefghijklmnop", 1.0))).axes
-    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
-    assert len(looks) == 16
-
-
-def test_names_on_a_strip_can_be_read() -> None:
-    (axes,) = drawn(plots.strip(dict.fromkeys("abcd", 1.0))).axes
-    for name, bar in zip(axes.texts, axes.patches, strict=True):
-        assert contrast(name.get_color(), bar.get_facecolor()) >= 4.5
-
-
 def test_grid_of_words() -> None:
     figure = plots.grid_of_words(
         [["a", "b"], ["c", "d"]], SHARES, ["r0", "r1"], ["c0", "c1"],
@@ -289,7 +260,6 @@ SQUARE = torch.rand(len(ODD), len(ODD))
         lambda odd: plots.heatmaps(dict.fromkeys(odd, SQUARE), odd, odd),
         lambda odd: plots.bars(odd, SQUARE[0], value_title=TITLE),
         lambda odd: plots.lines(dict.fromkeys(odd, ([1], [2])), y_title=TITLE),
-        lambda odd: plots.strip(dict.fromkeys(odd, 1.0), unit="$y$"),
         lambda odd: plots.grid_of_words([odd] * len(odd), SQUARE, odd, odd),
         lambda odd: plots.boxes({o: [(o, 1.0)] for o in odd}, x_title=TITLE),
         lambda odd: plots.grouped_bars(odd, {TITLE: SQUARE[0]}),
@@ -502,3 +472,19 @@ def test_names_are_turned_where_they_would_overlap(columns: str, turned: int) ->
     names = columns.split()
     [axes, _] = drawn(plots.heatmap(torch.ones(1, len(names)), ["a"], names)).axes
     assert {label.get_rotation() for label in axes.get_xticklabels()} == {turned}
+
+
+def test_names_and_numbers_that_do_not_belong_together_are_refused() -> None:
+    places = torch.zeros(2, 2)
+    with pytest.raises(RuntimeError, match="split"):
+        plots.points({"group": ["a", "b", "c"]}, places)
+    with pytest.raises(ValueError, match="shorter"):
+        plots.looks(["a", "b"], [1.0])
+    with pytest.raises(ValueError, match="shorter"):
+        plots.grouped_bars(["a", "b"], {"x": [1.0]})
+
+
+def test_heatmaps_have_a_scale_where_a_number_is_missing() -> None:
+    holes = torch.tensor([[torch.nan, 1.0], [-2.0, torch.inf]])
+    figure = drawn(plots.heatmaps({"a": holes, "b": SHARES}, diverging=True))
+    assert {axes.images[0].get_clim() for axes in figure.axes[:2]} == {(-2.0, 2.0)}

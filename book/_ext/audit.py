@@ -39,7 +39,10 @@ SCHEMES = {"http", "https", "mailto"}
 THEME_PAGES = {"search.html"}  # with a script that only it needs
 THEME_HANDLERS = {"toggleFullScreen()", "window.print()"}
 # What has no place in a text: it would run, or change how the rest of the page is read.
-FOREIGN = "script, iframe, object, embed, base, form, meta, link, style, template"
+FOREIGN = (
+    "script, iframe, object, embed, base, form, meta, link, style, template, animate, "
+    "set"
+)
 OWN_NAME = re.compile(r"DOCUMENTATION_OPTIONS\.pagename = '[\w/-]+';")
 STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
 OUTPUT = "div, img, pre, pre *, figure, figure *"

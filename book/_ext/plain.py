@@ -5,6 +5,7 @@ else. Here each kind that the book uses has a function, named in `BLOCKS`, `DIRE
 or `ROLES`; a kind without one is a warning, and a warning fails the build.
 """
 
+import mimetypes
 import re
 import textwrap
 from base64 import b64encode
@@ -218,7 +219,8 @@ def figure(page: Page, path: str, options: Mapping[str, str], body: str) -> str:
     data = b64encode(Path(file).read_bytes()).decode()
     number = cross_reference("std", "numref", page, options["name"])
     caption = " ".join(inline(page, body).split())
-    drawing = f"![{options['alt']}](data:image/svg+xml;base64,{data})"
+    kind, _ = mimetypes.guess_type(file)
+    drawing = f"![{options['alt']}](data:{kind};base64,{data})"
     return f"{drawing}\n\n_{number}. {caption}_"
 
 

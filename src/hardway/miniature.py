@@ -48,7 +48,7 @@ class Decode:
     embedding: Tensor  # [8]
     q: Tensor  # [8]
     scores: Tensor  # [T]
-    shares: Tensor  # [T]
+    shares: Tensor  # [T], the attention weights
     output: Tensor  # [8]
     logits: Tensor  # [n_vocab]
     probabilities: Tensor  # [n_vocab]
@@ -129,7 +129,7 @@ def demo(text: str, seed: int = 0) -> None:
         ("Embedding for last token", step.embedding),
         ("Q for last token", step.q),
         ("Attention scores", step.scores),
-        ("Attention shares", step.shares),
+        ("Attention weights", step.shares),
         ("Attention output", step.output),
         ("Logits", step.logits),
         ("Probabilities", step.probabilities),

@@ -29,6 +29,7 @@ COLOURS = (
     "#54195A",
 )  # blue, orange, green, purple
 MARKERS = ("o", "s", "^", "D")
+HATCHES = ("", "//", "..", "xx")
 LINES = ("-", "--", "-.", ":")
 PALE = "#DCE9F2"
 WIDTH = 7.2  # inches: the width of the text column
@@ -87,7 +88,7 @@ def heatmap(
     labelled = rows is not None or n_rows <= 40
     height = min(9.0, 1.0 + n_rows * (0.32 if labelled else 0.05))
     with _canvas(height=max(1.6, height)) as (figure, axes):
-        limit = float(matrix.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
+        limit = _limit(matrix)
         image = _cells(
             axes, matrix, -limit if diverging else None, limit if diverging else None
         )
@@ -116,7 +117,7 @@ def heatmaps(
     have their numbers in the cells.
     """
     n_lines = -(-len(matrices) // per_line)
-    highest = max(float(matrix.abs().max()) for matrix in matrices.values())
+    highest = max(map(_limit, matrices.values()))
     lowest = -highest if diverging else 0.0
     side = WIDTH / per_line
     with _canvas(n_lines, per_line, height=n_lines * side + 0.8) as (figure, _):
@@ -199,35 +200,6 @@ def lines(
             axes.invert_yaxis()
         if len(series) > 1:
             axes.legend()
-    return figure
-
-
-def strip(parts: Mapping[str, float], *, unit: str = "") -> Figure:
-    """Draw a whole as one strip, its parts end to end, each as long as its share."""
-    total = sum(parts.values())
-    with _canvas(height=1.2 + 0.24 * len(parts)) as (figure, axes):
-        left = 0.0
-        for i, (name, size) in enumerate(parts.items()):
-            amount = f"{size:,.0f} {unit}".rstrip()
-            label = f"{name}: {amount} ({size / total:.1%})"
-            axes.barh(
-                0, size, left=left, color=COLOURS[i % 4], edgecolor="white",
-                hatch=("", "//", "..", "xx")[i // 4 % 4], label=label,
-            )  # fmt: skip
-            if size > 0.12 * total:
-                axes.text(
-                    left + size / 2,
-                    0,
-                    name,
-                    ha="center",
-                    va="center",
-                    color=_ink_on(COLOURS[i % 4]),
-                    size=8,
-                )
-            left += size
-        axes.set_xlim(0, total)
-        axes.set_axis_off()
-        axes.legend(loc="upper left", bbox_to_anchor=(0, 0), fontsize=8)
     return figure
 
 
@@ -317,24 +289,34 @@ def tree(rows: Mapping[str, Sequence[str]], *, row_title: str = "") -> Figure:
             for span, piece in zip(
                 zip([0, *ends], ends, strict=False), pieces, strict=True
             ):
-                if span in born:
-                    continue
-                born[span] = y
-                for part in _largest_within(span, below):
-                    ys = [born[part], y]
-                    axes.plot(
-                        [sum(part) / 2, sum(span) / 2], ys, color="gray", zorder=1
-                    )
-                axes.text(
-                    sum(span) / 2, y, piece, ha="center", va="center", size=9,
-                    bbox={"boxstyle": "round", "facecolor": PALE, "linewidth": 0.8},
-                )  # fmt: skip
+                if span not in born:
+                    born[span] = y
+                    parts = _largest_within(span, below)
+                    _grow(axes, piece, span, y, {part: born[part] for part in parts})
         _name_cells(axes, list(rows), None, size=9)
         axes.set(ylabel=row_title, xlim=(-0.5, ends[-1] + 0.5))
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.tick_params(bottom=False, labelbottom=False, left=False)
         axes.spines[["left", "bottom"]].set_visible(False)
     return figure
+
+
+def _grow(
+    axes: Axes,
+    piece: str,
+    span: tuple[int, int],
+    y: int,
+    parts: Mapping[tuple[int, int], int],
+) -> None:
+    """Draw a piece above the middle of its letters, and a line to each of its parts."""
+    middle = sum(span) / 2
+    for part, below in parts.items():
+        xs = [sum(part) / 2, middle]
+        axes.plot(xs, [below, y], color="gray", linewidth=1, zorder=1)
+    axes.text(
+        middle, y, piece, ha="center", va="center", size=9,
+        bbox={"boxstyle": "round", "facecolor": PALE, "linewidth": 0.8},
+    )  # fmt: skip
 
 
 def _largest_within(
@@ -356,20 +338,18 @@ def points(groups: Mapping[str, Sequence[str]], places: Tensor) -> Figure:
     """
     spread = places.amax(dim=0) - places.amin(dim=0)
     with _canvas(height=4.2) as (figure, axes):
-        first = 0
-        for i, (group, names) in enumerate(groups.items()):
-            here = places[first : first + len(names)]
-            first += len(names)
+        parts = places.split_with_sizes(list(map(len, groups.values())))
+        for i, (group, here) in enumerate(zip(groups, parts, strict=True)):
             axes.scatter(
                 *here.T.tolist(), color=COLOURS[i % 4], marker=MARKERS[i % 4],
                 label=group, zorder=2,
             )  # fmt: skip
             column = float(here[:, 0].max() + 0.04 * spread[0])
-            top = float(here[:, 1].mean() + 0.022 * spread[1] * (len(names) - 1))
+            top = float(here[:, 1].mean() + 0.022 * spread[1] * (len(here) - 1))
             order = here[:, 1].argsort(descending=True).tolist()
             for line, at in enumerate(order):
                 axes.annotate(
-                    names[at], tuple(here[at].tolist()), va="center", size=9,
+                    groups[group][at], tuple(here[at].tolist()), va="center", size=9,
                     xytext=(column, top - 0.044 * spread[1] * line),
                     arrowprops={"arrowstyle": "-", "color": "gray", "linewidth": 0.6},
                 )  # fmt: skip
@@ -383,7 +363,7 @@ def looks(names: Sequence[str], shares: Numbers, *, value_title: str = "") -> Fi
     """Draw where the last of the names looks: an arc to each, as wide as its share."""
     numbers, last = _list(shares), len(names) - 1
     with _canvas(height=2.4) as (figure, axes):
-        for place, share in enumerate(numbers):
+        for place, (name, share) in enumerate(zip(names, numbers, strict=True)):
             middle, radius = (last + place) / 2, max(last - place, 0.6) / 2
             angles = [math.pi * step / 40 for step in range(41)]
             axes.plot(
@@ -392,7 +372,7 @@ def looks(names: Sequence[str], shares: Numbers, *, value_title: str = "") -> Fi
                 color=COLOURS[0], linewidth=0.4 + 16 * share, alpha=0.75,
                 solid_capstyle="butt", zorder=1,
             )  # fmt: skip
-            axes.text(place, -0.12, names[place], ha="center", va="top")
+            axes.text(place, -0.12, name, ha="center", va="top")
             axes.text(place, -0.42, f"{share:.2f}", ha="center", va="top", size=8)
         axes.set_xlim(-0.6, last + 0.6)
         axes.set_ylim(-0.65, (last / 2) ** 0.5 + 0.15)
@@ -431,12 +411,12 @@ def grouped_bars(
     width = 0.8 / len(series)
     with _canvas(height=3.2) as (figure, axes):
         for i, (name, values) in enumerate(series.items()):
-            places = [
-                at + (i - (len(series) - 1) / 2) * width for at in range(len(labels))
-            ]
+            middle = (i - (len(series) - 1) / 2) * width
+            heights = dict(zip(range(len(labels)), _list(values), strict=True))
             axes.bar(
-                places, _list(values), width, color=COLOURS[i % 4], label=name,
-                edgecolor="white", linewidth=0.5, hatch=("", "//", "..", "xx")[i % 4],
+                [at + middle for at in heights], list(heights.values()), width,
+                color=COLOURS[i % 4], label=name, edgecolor="white", linewidth=0.5,
+                hatch=HATCHES[i % 4],
             )  # fmt: skip
         _name_cells(axes, None, labels, size=9)
         axes.set(ylabel=value_title)
@@ -532,6 +512,11 @@ def _canvas(
                 text.set_text(_drawable(text.get_text()))
         finally:
             plt.close(figure)
+
+
+def _limit(matrix: Tensor) -> float:
+    """Return the size of the largest finite number, or 1 where all are 0."""
+    return float(matrix.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
 
 
 def _cells(
