@@ -1,9 +1,10 @@
 """Fold what would stand in a reader's way: answers before they are guessed, and checks.
 
-What the first cells after a *Predict* box put out is folded until the reader opens it,
-as the box's own answer is. A cell that does nothing but assert, and one that does
-nothing but import and load the model, are one line that says so. Nothing is left out:
-each opens with a click, and on paper all are open.
+The first cells after a *Predict* box are folded, with what they put out, until the
+reader opens them, as the box's own answer is: code can give away what it will find. A
+cell that does nothing but assert, and one that does nothing but import and load the
+model, are one line that says so. Nothing is left out: each opens with a click, and on
+paper all are open.
 """
 
 import ast
@@ -15,7 +16,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxTranslator
 
 PREDICT = "Predict"
-RESULT = "Run it: what comes out?"
+RESULT = "Run it: the code, and what comes out"
 HIDE = "Hide it"
 
 
@@ -24,7 +25,7 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
     for cell, after_question in cells(doctree):
         if has_output(cell):
             if after_question:
-                mark(cell, "output", RESULT)
+                mark(cell, "all", RESULT)
         elif line := in_a_line(cell[0].astext()):
             mark(cell, "input", line)
 

@@ -2,7 +2,9 @@
 // too, the box takes the focus. (The theme does the same for code and tables.)
 function letKeyboardScroll() {
   for (const figure of document.querySelectorAll(".bd-article figure")) {
-    if (figure.scrollWidth > figure.clientWidth) figure.tabIndex = 0;
+    const scrolls = figure.scrollWidth > figure.clientWidth;
+    figure.classList.toggle("scrolls", scrolls);
+    if (scrolls) figure.tabIndex = 0;
     else figure.removeAttribute("tabindex");
   }
 }
