@@ -12,7 +12,14 @@ from pathlib import Path
 
 import platformdirs
 
-from hardway.transfer import DownloadError, RemoteFile, fault, fetch, is_there
+from hardway.transfer import (
+    ELSEWHERE,
+    DownloadError,
+    RemoteFile,
+    fault,
+    fetch,
+    is_there,
+)
 
 POCKET = Path(__file__).parent / "models" / "pocket"  # the bundled model
 YES = ("1", "ON", "TRUE", "YES")
@@ -153,9 +160,11 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
     checkpoint, target = _pinned(name), _where(name, directory)
     missing = [f for f in checkpoint.files if not is_there(target / f.name, f)]
     if missing and os.environ.get("HF_HUB_OFFLINE", "").upper() in YES:
+        holder = f"set HARDWAY_HOME to the directory that holds {name}/"
         raise DownloadError(
             f"{target}: {missing[0].name} is not there, and HF_HUB_OFFLINE forbids to "
-            "fetch it: unset that, or set HARDWAY_HOME to where the files are"
+            "fetch it: unset that, or "
+            + (holder if directory is None else "give another directory")
         )
     try:
         for file in missing:
@@ -165,8 +174,8 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
         if error.errno not in NOT_WRITABLE:
             raise
         raise PermissionError(
-            f"{target}: {file.name} is not there, and you may not write there: set "
-            "HARDWAY_HOME to a directory of your own"
+            f"{target}: {file.name} is not there, and you may not write there: "
+            f"{ELSEWHERE}"
         ) from error
     return target
 

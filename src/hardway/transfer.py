@@ -24,7 +24,7 @@ from requests.adapters import HTTPAdapter
 from requests.exceptions import RetryError, TooManyRedirects
 from requests.utils import urldefragauth
 from tqdm import tqdm
-from urllib3.exceptions import HTTPError
+from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util import Retry
 
 CHUNK_BYTES = 1 << 20
@@ -36,13 +36,20 @@ PAUSE_SECONDS = 0.5  # after a try; twice as long for each one that brought too 
 LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
 BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
 TROUBLE = (requests.RequestException, HTTPError)
-HOPELESS = (RetryError, TooManyRedirects, ValueError)  # the last is a bad address
+ASTRAY = (TooManyRedirects, ValueError)  # the last is a bad address
+HOPELESS = (RetryError, *ASTRAY)
 PLAINLY = {
     r"^\w+\(.*?\): ": "",  # which object of a library noticed
     r"^IncompleteRead\(.*": "the answer broke off",
     r"^Read timed out.*": "the server fell silent",
-    r"^No connection adapters .* for": "it leaves https, or the web altogether, for",
+    r"^Failed to establish a new connection: (\[.*?\] )?": "",
+    r"^too many 429 error responses": "the server wants fewer requests (429)",
+    r"^too many (\d+) error responses": r"the server stays busy (\1)",
+    r"^Exceeded \d+ redirects": "the server redirects in circles",
+    r"^No connection adapters .* for (.*)": r"the server redirects to \1, "
+    "and only https is followed (http too, if HF_ENDPOINT is http)",
 }
+ELSEWHERE = "download to another directory (HARDWAY_HOME, --directory)"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -104,7 +111,7 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
             part.unlink(missing_ok=True)
             raise DownloadError(
                 f"{path.parent}: the disk became full, and what had come is deleted: "
-                "make room, or set HARDWAY_HOME to a directory elsewhere"
+                f"make room for {file.size:,} bytes, or {ELSEWHERE}"
             ) from error
 
 
@@ -146,7 +153,7 @@ def _check_room(part: Path, file: RemoteFile) -> None:
     if free < missing:
         raise DownloadError(
             f"{missing:,} bytes are to come, and the disk of {part.parent} has room "
-            f"for {free:,}: make room, or set HARDWAY_HOME to a directory elsewhere"
+            f"for {free:,}: make room, or {ELSEWHERE}"
         )
 
 
@@ -181,11 +188,7 @@ def _fill(url: str, file: RemoteFile, part: Path) -> None:
                 failures = 0 if size >= longest + LEAST_BYTES else failures + 1
                 longest = max(longest, size)
                 if failures == TRIES or isinstance(error, HOPELESS):
-                    raise DownloadError(
-                        f"{_reason(error)}; {size:,} of {file.size:,} bytes have come. "
-                        "Check the network, the proxy and HF_ENDPOINT, then download "
-                        "again: it goes on from there"
-                    ) from error
+                    raise DownloadError(_ending(error, file, size)) from error
                 time.sleep(PAUSE_SECONDS * 2**failures)
 
 
@@ -247,16 +250,15 @@ def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
             f"answered {code} {answer.reason}. The hub has the file, for everybody: "
             "check HF_ENDPOINT, if you have set it, and the proxy"
         )
-    rest = f"bytes {start}-{file.size - 1}/{file.size}"
-    span = headers.get("Content-Range", f"{code}")
-    if code != 200 and span != rest:
-        raise _WrongFileError(f"answered {span!r} when asked for {rest!r}")
+    if code == 416:
+        raise _WrongFileError(f"answered 416 when asked for bytes {start:,} and on")
+    span, rest = headers.get("Content-Range"), f"{start}-{file.size - 1}/{file.size}"
+    if code == 206 and span != f"bytes {rest}":
+        raise _WrongFileError(f"sent the range {span!r} instead of 'bytes {rest}'")
     start = start if code == 206 else 0
-    length = headers.get("Content-Length", f"{file.size - start}")
-    if length != f"{file.size - start}":
-        raise _WrongFileError(
-            f"announced {length} bytes instead of {file.size - start}"
-        )
+    size, length = file.size - start, answer.raw.length_remaining
+    if length not in (None, size):
+        raise _WrongFileError(f"announced {length:,} bytes instead of {size:,}")
     return start
 
 
@@ -271,18 +273,34 @@ def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
         if time.monotonic() > end:
             if came < enough:
                 raise requests.Timeout(
-                    f"fewer than {LEAST_BYTES:,} bytes in {WINDOW_SECONDS} seconds"
+                    "the server is too slow: fewer than "
+                    f"{LEAST_BYTES:,} bytes in {WINDOW_SECONDS} seconds"
                 )
             enough, end = came + LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
     if came < size:
         raise requests.ConnectionError("the answer broke off")
 
 
+def _ending(error: Exception, file: RemoteFile, size: int) -> str:
+    """Say why no more than ``size`` bytes came, and what may help."""
+    if isinstance(error, ASTRAY):
+        return f"{_reason(error)}. Check the proxy and HF_ENDPOINT"
+    first = (
+        "Wait a while"
+        if isinstance(error, RetryError)
+        else "Check the network, the proxy and HF_ENDPOINT"
+    )
+    rest = ": it goes on from there" if size else ""
+    came = f"{size:,} of {file.size:,} bytes have come"
+    return f"{_reason(error)}; {came}. {first}, then download again{rest}"
+
+
 def _reason(error: BaseException) -> str:
     """Return the innermost of errors that libraries wrapped in each other, plainly."""
     for cause in (getattr(error, "reason", None), *error.args):
         if isinstance(cause, Exception):
-            return _reason(cause)
+            where = "the proxy: " if isinstance(error, ProxyError) else ""
+            return where + _reason(cause)
     message = str(error).removesuffix(".")
     for pattern, plainly in PLAINLY.items():
         message = re.sub(pattern, plainly, message)
