@@ -245,8 +245,8 @@ RULES = [
     "appears twice", "nests too deeply", "digits is no size", "is negative",
     "does not begin with", "is not JSON", "is not the strict JSON it must be",
     "is not an object", "is not a string", "must have exactly", "its dtype",
-    "than 64 bits can count", "but its data_offsets span", "its shape",
-    "its data_offsets", "after its end", "do not fill whole bytes",
+    "than 64 bits can count", "passes 64 bits", "but its data_offsets span",
+    "its shape", "its data_offsets", "after its end", "do not fill whole bytes",
     "overlaps", "leaves a hole", "the file is cut off", "more follows them",
 ]  # fmt: skip
 

@@ -48,10 +48,11 @@ def place(shape: str, offsets: str) -> str:
 
 
 JSON = "is not the strict JSON it must be"
-FIELDS = "must have exactly dtype, shape and data_offsets"
+FIELDS = "must have exactly the fields dtype, shape and data_offsets"
 SHAPE = "is not a list of whole numbers below 2^63"
 OFFSETS = "are not two whole numbers below 2^63"
-DTYPE = "is not one the format knows"
+DTYPE = "is not one the format knows (F32, F16, BF16, …)"
+HALF = "surrogate pair,"
 DEEP = b"[" * 200 + b"]" * 200
 
 # The number of the fault in SECURITY.md, the file, the tensor named, the rule.
@@ -60,7 +61,13 @@ MALFORMED = [
     (1, bytes(7), None, "it is 7 bytes long"),
     (2, b"\xff" * 8, None, "header of 18,446,744,073,709,551,615 bytes; at most"),
     (2, (100_000_001).to_bytes(8, "little"), None, "header of 100,000,001 bytes"),
-    (3, (3).to_bytes(8, "little") + b"{}", None, "10 bytes long"),
+    (2, b"version https://git-lfs", None, "begins with b'version ': is it a web page"),
+    (
+        3,
+        (3).to_bytes(8, "little") + b"{}",
+        None,
+        "of 3 bytes after the first 8, but is",
+    ),
     (3, (100_000_000).to_bytes(8, "little") + b"{}", None, "10 bytes long"),
     (4, sealed(b'{"\xff":{}}'), None, JSON),
     (5, sealed(b""), None, JSON),
@@ -80,9 +87,9 @@ MALFORMED = [
     (5, sealed(b'{"__metadata__":{"a":"\n"}}'), None, JSON),
     (5, sealed(b'{"__metadata__":{"a":' + DEEP + b"}}"), None, "for 'a' is not a"),
     (5, sealed(b'{"a":' + b"[" * 100_000 + b"}"), None, "nests too deeply"),
-    (5, sealed(b'{"\\ud800":{}}'), None, JSON),
-    (5, sealed(b'{"__metadata__":{"\\ud800":""}}'), None, JSON),
-    (5, sealed(b'{"__metadata__":{"":"\\udc00"}}'), None, JSON),
+    (5, sealed(b'{"\\ud800":{}}'), None, rf"{JSON}: it holds half a {HALF} '\ud800'"),
+    (5, sealed(b'{"__metadata__":{"\\ud800":""}}'), None, HALF),
+    (5, sealed(b'{"__metadata__":{"":"\\udc00"}}'), None, HALF),
     (6, sealed(b"\xef\xbb\xbf{}"), None, JSON),
     (6, sealed("{}".encode("utf-16")), None, JSON),
     (6, sealed("{}".encode("utf-16-le")), None, JSON),
@@ -116,7 +123,7 @@ MALFORMED = [
     (9, tensor("32", "[2]", "[0,8]", EIGHT), "a", f"its dtype 32 {DTYPE}"),
     (9, tensor("null", "[2]", "[0,8]", EIGHT), "a", f"its dtype None {DTYPE}"),
     (9, tensor("[]", "[2]", "[0,8]", EIGHT), "a", f"its dtype [] {DTYPE}"),
-    (10, tensor('"F32"', "[2]", "[-1,8]", EIGHT), None, "-1 is negative"),
+    (10, tensor('"F32"', "[2]", "[-1,8]", EIGHT), None, "the size -1 is negative"),
     (10, tensor('"F32"', "[2]", "[-0,8]", EIGHT), None, "-0 is negative"),
     (10, tensor('"F32"', "[2]", "[00,8]", EIGHT), None, JSON),
     (10, tensor('"F32"', "[2]", "[0,8.0]", EIGHT), "a", OFFSETS),
@@ -138,7 +145,12 @@ MALFORMED = [
     (10, tensor('"F32"', "9" * 5000, "[0,0]"), None, "of 5,000 digits"),
     (10, tensor('"F32"', "2", "[0,8]", EIGHT), "a", SHAPE),
     (10, tensor('"F32"', "{}", "[0,4]", EIGHT), "a", SHAPE),
-    (11, tensor('"U8"', "[1]", "[1,2]", b"xy"), "a", "byte 1, not 0: it leaves a hole"),
+    (
+        11,
+        tensor('"U8"', "[1]", "[1,2]", b"xy"),
+        "a",
+        "byte 1 of the data, not 0: it leaves a hole",
+    ),
     (11, two(place("[1]", "[0,1]"), place("[1]", "[2,3]"), b"xyz"), "b", "a hole"),
     (11, two(place("[2]", "[0,2]"), place("[2]", "[1,3]"), b"xyz"), "b", "overlaps"),
     (11, two(place("[1]", "[0,1]"), place("[1]", "[0,1]"), b"x"), "b", "overlaps"),
@@ -150,7 +162,7 @@ MALFORMED = [
         13,
         tensor('"F32"', f"[{2**32},{2**32},0]", "[0,0]"),
         "a",
-        "more elements than 64 bits",
+        "0], multiplied from the left, passes 64 bits",
     ),
     (13, tensor('"U8"', f"[2,{2**64 - 2}]", "[0,0]"), "a", SHAPE),
     (13, tensor('"U8"', f"[2,{2**63 - 1}]", "[0,0]"), "a", "more bits than 64 bits"),

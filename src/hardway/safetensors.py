@@ -7,6 +7,7 @@ https://github.com/huggingface/safetensors
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIGITS = 20  # of the largest number that 64 bits can hold
 JSON_WHITESPACE = " \t\n\r"
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a UTF-16 pair, which is not text
 
 # Bits per element of every dtype the format knows, and the torch dtype of those we can
 # load.
@@ -97,18 +99,20 @@ def _read_header(file: BufferedReader, path: Path) -> Header:
     file_size = os.fstat(file.fileno()).st_size
     if file_size < 8:
         _fail(path, f"it is {file_size} bytes long; the header's length alone takes 8")
-    length = int.from_bytes(file.read(8), "little")  # unsigned, lowest byte first
+    first = file.read(8)
+    length = int.from_bytes(first, "little")  # unsigned, lowest byte first
     if length > MAX_HEADER_BYTES:
         _fail(
             path,
             f"it claims a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are "
-            "allowed, so it may not be a safetensors file",
+            f"allowed. It begins with {show(first)}: is it a web page, or a Git LFS "
+            "pointer (then run git lfs pull)?",
         )
     if 8 + length > file_size:
         _fail(
             path,
-            f"it claims a header of {length:,} bytes but is {file_size:,} bytes long, "
-            "so it is cut off, or not a safetensors file",
+            f"it claims a header of {length:,} bytes after the first 8, but is "
+            f"{file_size:,} bytes long, so it is cut off, or not a safetensors file",
         )
     listing = _parse_json(file.read(length), path)
     metadata = _check_metadata(listing.pop("__metadata__", None), path)
@@ -126,8 +130,8 @@ def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
         listing: dict[str, Any] = {}
         for key, value in pairs:
             for item in (key, value):
-                if isinstance(item, str):  # a lone surrogate, \ud800, is not text
-                    item.encode("utf-8")
+                if isinstance(item, str) and (half := SURROGATE.search(item)):
+                    raise ValueError(f"it holds half a surrogate pair, {half[0]!a}")
             if key in listing:
                 raise ValueError(f"the key {show(key)} appears twice")
             listing[key] = value
@@ -137,7 +141,7 @@ def _parse_json(raw: bytes, path: Path) -> dict[str, Any]:
         if len(digits) > MAX_DIGITS:
             raise ValueError(f"a number of {len(digits):,} digits is no size")
         if digits.startswith("-"):
-            raise ValueError(f"{digits} is negative")
+            raise ValueError(f"the size {digits} is negative")
         return int(digits)
 
     def refuse(constant: str) -> NoReturn:
@@ -173,10 +177,12 @@ def _check_metadata(metadata: Any, path: Path) -> dict[str, str]:
 def _check_tensor(path: Path, name: str, entry: Any) -> TensorInfo:
     """Check one entry alone: its fields, its dtype, its bytes against its shape."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        _fail(path, "its entry must have exactly dtype, shape and data_offsets", name)
+        fields = "the fields dtype, shape and data_offsets"
+        _fail(path, f"its entry must have exactly {fields}", name)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        _fail(path, f"its dtype {show(dtype)} is not one the format knows", name)
+        problem = "is not one the format knows (F32, F16, BF16, …)"
+        _fail(path, f"its dtype {show(dtype)} {problem}", name)
     if not _are_sizes(shape):
         problem = "is not a list of whole numbers below 2^63"
         _fail(path, f"its shape {show(shape)} {problem}", name)
@@ -199,8 +205,8 @@ def _size_in_bytes(path: Path, name: str, dtype: str, shape: list[int]) -> int:
     for dimension in shape:
         elements *= dimension
         if elements >= 2**64:
-            problem = "has more elements than 64 bits can count"
-            _fail(path, f"its shape {show(shape)} {problem}", name)
+            problem = "multiplied from the left, passes 64 bits"
+            _fail(path, f"its shape {show(shape)}, {problem}", name)
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
         problem = f"of {dtype} has more bits than 64 bits can count"
@@ -229,11 +235,8 @@ def _check_layout(path: Path, tensors: dict[str, TensorInfo], data_size: int) ->
                 if info.start < position
                 else "leaves a hole"
             )
-            _fail(
-                path,
-                f"it starts at byte {info.start:,}, not {position:,}: it {problem}",
-                name,
-            )
+            place = f"byte {info.start:,} of the data, not {position:,}"
+            _fail(path, f"it starts at {place}: it {problem}", name)
         position = info.end
     if position != data_size:
         fate = "the file is cut off" if position > data_size else "more follows them"
