@@ -189,7 +189,7 @@ def test_append_returns_views_and_advance_moves_on() -> None:
 @pytest.mark.parametrize(
     ("max_len", "message"),
     [
-        (8, "9 positions are more than the cache's max_len 8"),
+        (8, "has 9 positions, more than the cache's max_len = 8"),
         (None, "33 .* n_ctx = 32"),
     ],
 )
@@ -265,15 +265,27 @@ def test_a_cache_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_len": 0}, "max_len must be from 1 to n_ctx = 32, not 0"),
-        ({"max_len": -1}, "max_len must be from 1 to n_ctx = 32, not -1"),
-        ({"max_len": 33}, "max_len must be from 1 to n_ctx = 32, not 33"),
-        ({"max_len": True}, "max_len must be from 1 to n_ctx = 32, not True"),
-        ({"max_len": 2.0}, "max_len must be from 1 to n_ctx = 32, not 2.0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, not 0"),
-        ({"batch_size": -2}, "batch_size must be at least 1, not -2"),
-        ({"batch_size": True}, "batch_size must be at least 1, not True"),
-        ({"batch_size": 1.5}, "batch_size must be at least 1, not 1.5"),
+        ({"max_len": 0}, "max_len must be a whole number from 1 to n_ctx = 32, not 0"),
+        (
+            {"max_len": -1},
+            "max_len must be a whole number from 1 to n_ctx = 32, not -1",
+        ),
+        (
+            {"max_len": 33},
+            "max_len must be a whole number from 1 to n_ctx = 32, not 33",
+        ),
+        (
+            {"max_len": True},
+            "max_len must be a whole number from 1 to n_ctx = 32, not True",
+        ),
+        (
+            {"max_len": 2.0},
+            "max_len must be a whole number from 1 to n_ctx = 32, not 2.0",
+        ),
+        ({"batch_size": 0}, "batch_size must be a whole number from 1 on, not 0"),
+        ({"batch_size": -2}, "batch_size must be a whole number from 1 on, not -2"),
+        ({"batch_size": True}, "batch_size must be a whole number from 1 on, not True"),
+        ({"batch_size": 1.5}, "batch_size must be a whole number from 1 on, not 1.5"),
         (
             {"dtype": torch.int64},
             "dtype must be a floating-point type, not torch.int64",

@@ -48,10 +48,13 @@ class KVCache:
         max_len = config.n_ctx if max_len is None else max_len
         if type(max_len) is not int or not 1 <= max_len <= config.n_ctx:
             raise ValueError(
-                f"max_len must be from 1 to n_ctx = {config.n_ctx}, not {max_len!r}"
+                f"max_len must be a whole number from 1 to n_ctx = {config.n_ctx}, "
+                f"not {max_len!r}"
             )
         if type(batch_size) is not int or batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size!r}")
+            raise ValueError(
+                f"batch_size must be a whole number from 1 on, not {batch_size!r}"
+            )
         if not dtype.is_floating_point:
             raise ValueError(f"dtype must be a floating-point type, not {dtype}")
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0

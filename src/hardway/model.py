@@ -33,6 +33,8 @@ ARITHMETIC = {
     "scale_attn_by_inverse_layer_idx": False,
     "tie_word_embeddings": True,
 }
+NOT_HERE = "so this model cannot be run here"
+SPELLINGS = {"n_vocab": "n_vocab (vocab_size)", "n_ctx": "n_ctx (n_positions)"}
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,9 @@ class Config:
         for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
+                spelled = SPELLINGS.get(name, name)
                 raise ValueError(
-                    f"{name} must be a whole number from 1 on, not {show(value)}"
+                    f"{spelled} must be a whole number from 1 on, not {show(value)}"
                 )
         if self.n_layer > MAX_LAYERS:
             raise ValueError(
@@ -60,7 +63,7 @@ class Config:
             )
         if self.n_embd % self.n_head:
             raise ValueError(
-                f"n_embd = {self.n_embd} does not divide by n_head = {self.n_head}"
+                f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}"
             )
         epsilon = self.layer_norm_epsilon
         if not (isinstance(epsilon, float) and 0 < epsilon < math.inf):
@@ -89,7 +92,8 @@ class Config:
             for name, expected in ARITHMETIC.items():
                 if raw.get(name, expected) != expected:
                     raise ValueError(
-                        f"{name} is {show(raw[name])}; GPT-2 computes with {expected!r}"
+                        f"{name} is {show(raw[name])}; GPT-2 computes with "
+                        f"{expected!r}, {NOT_HERE}"
                     )
             config = cls(
                 n_vocab=_first(raw, "vocab_size", "n_vocab"),
@@ -101,10 +105,13 @@ class Config:
                     "layer_norm_epsilon", cls.layer_norm_epsilon
                 ),
             )
-            if raw.get("n_inner") not in (None, 4 * config.n_embd):
-                raise ValueError(f"n_inner is {show(raw['n_inner'])}, not 4 · n_embd")
+            if raw.get("n_inner") not in (None, wide := 4 * config.n_embd):
+                found = show(raw["n_inner"])
+                raise ValueError(f"n_inner must be 4 · n_embd = {wide}, not {found}")
         except RecursionError as error:
             raise ValueError(f"{path}: it nests too deeply") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: it is not JSON in UTF-8: {error}") from error
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
         return config
@@ -126,7 +133,8 @@ def _some(names: Sequence[str]) -> str:
 def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
     """Convert a weight; refuse what no arithmetic on fractions can use."""
     if not tensor.is_floating_point():
-        raise ValueError(f"{show(name)} holds {tensor.dtype}, and no fractions")
+        problem = f"holds {tensor.dtype}, which is no floating-point type"
+        raise ValueError(f"{show(name)} {problem}")
     if not tensor.isfinite().all():
         raise ValueError(f"{show(name)} holds NaN or infinity: the file is damaged")
     converted = tensor.to(dtype)
@@ -163,19 +171,20 @@ def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     `ValueError` where it is not, because then logits = hidden @ wte.T would be wrong.
     Chapter 6.
     """
+    if twice := [name for name in tensors if f"transformer.{name}" in tensors]:
+        raise ValueError(
+            f"the checkpoint holds {_some(twice)} both with and without 'transformer.'"
+        )
     clean = {
         name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
     }
-    if len(clean) < len(tensors):
-        raise ValueError(
-            "the checkpoint holds a tensor both with and without 'transformer.'"
-        )
     head = clean.pop("lm_head.weight", None)
     if head is not None and not (
         "wte.weight" in clean and torch.equal(head, clean["wte.weight"])
     ):
         raise ValueError(
-            "lm_head.weight differs from wte.weight: this GPT-2 ties the two"
+            "lm_head.weight differs from wte.weight; in GPT-2 the two are one, "
+            f"{NOT_HERE}"
         )
     buffers = (".attn.bias", ".attn.masked_bias")
     return {
@@ -207,20 +216,24 @@ class GPT2:
         whose shape is wrong, or the dtypes.
         """
         shapes = expected_shapes(config)
+        doubt = "do the two files belong together?"
+        layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
         if missing := sorted(shapes.keys() - weights.keys()):
-            raise ValueError(f"the checkpoint lacks {_some(missing)}")
+            raise ValueError(f"the checkpoint lacks {_some(missing)} {layers}")
         if unknown := sorted(weights.keys() - shapes.keys()):
-            raise ValueError(f"the checkpoint holds unknown tensors: {_some(unknown)}")
+            raise ValueError(f"the checkpoint holds {_some(unknown)}, unknown {layers}")
         for name, shape in shapes.items():
             if weights[name].shape != shape:
                 found, wanted = show(list(weights[name].shape)), list(shape)
                 raise ValueError(
-                    f"{name} has shape {found}; the config demands {wanted}"
+                    f"{name} has shape {found}, not {wanted} as in config.json: {doubt}"
                 )
         dtypes = {weights[name].dtype for name in shapes}
         if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
             kinds = ", ".join(sorted(map(str, dtypes)))
-            raise ValueError(f"the weights must share one floating dtype, not {kinds}")
+            raise ValueError(
+                f"the weights must share one floating-point type, not {kinds}"
+            )
         self.config = config
         self.weights = {name: weights[name] for name in shapes}
         self.blocks = [
@@ -339,8 +352,8 @@ class GPT2:
         shape, dtype = list(tokens.shape), tokens.dtype
         if len(shape) not in (1, 2) or dtype != torch.int64 or 0 in shape:
             raise ValueError(
-                "tokens must be int64 [T] or [B, T] with at least one id, "
-                f"not {dtype} {shape}"
+                "tokens must be int64 of shape [T], or [B, T] for a batch, with at "
+                f"least one id, not {dtype} of shape {shape}"
             )
         for id in (int(tokens.min()), int(tokens.max())):
             if not 0 <= id < n_vocab:
@@ -348,14 +361,16 @@ class GPT2:
         total = shape[-1] + (cache.length if cache is not None else 0)
         if total > n_ctx:
             raise ValueError(
-                f"{total} positions are more than the model's n_ctx = {n_ctx}"
+                f"tokens (with what the cache holds) has {total} positions, more than "
+                f"the model's n_ctx = {n_ctx}"
             )
         batch_size = shape[0] if len(shape) == 2 else 1
         if n_pad is not None and (
             n_pad.dtype != torch.int64 or n_pad.shape != (batch_size,) or min(n_pad) < 0
         ):
             raise ValueError(
-                f"n_pad must be int64 [{batch_size}], each from 0 on, not {n_pad}"
+                f"n_pad must be int64 of shape [{batch_size}], one number from 0 on "
+                f"per sequence, not {n_pad}"
             )
         if cache is not None:
             self._check_cache(cache, batch_size, total)
@@ -376,15 +391,21 @@ class GPT2:
         """Refuse a cache of another model, another batch, or without the room."""
         if cache.batch_size != batch_size:
             raise ValueError(
-                f"the cache is for {cache.batch_size} sequences, not {batch_size}"
+                f"the cache has batch_size = {cache.batch_size}, the tokens have "
+                f"{batch_size}: make a new KVCache"
             )
         if total > cache.max_len:
             raise ValueError(
-                f"{total} positions are more than the cache's max_len {cache.max_len}"
+                f"tokens (with what the cache holds) has {total} positions, more than "
+                f"the cache's max_len = {cache.max_len}"
             )
         sizes = (cache.keys.shape[0], cache.keys.shape[2], cache.keys.shape[4])
-        if sizes != (self.config.n_layer, self.config.n_head, self.config.d_head):
-            raise ValueError("the cache was made for a model of another shape")
+        wanted = (self.config.n_layer, self.config.n_head, self.config.d_head)
+        if sizes != wanted:
+            raise ValueError(
+                f"the cache is for (n_layer, n_head, d_head) = {sizes}, the model has "
+                f"{wanted}: make a new KVCache"
+            )
 
 
 def skip_padding(
