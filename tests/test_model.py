@@ -541,11 +541,11 @@ def test_expected_shapes_of_gpt2() -> None:
         ),
         (
             {"wte.weight": torch.ones(96, 24)},
-            r"wte.weight has shape \[96, 24\], not \[97, 24\] as .* together",
+            r"wte.weight has shape \[96, 24\]; .* \[97, 24\]: do the",
         ),
         (
             {"h.0.attn.c_attn.weight": torch.ones(72, 24)},
-            r"h.0.attn.c_attn.weight has shape \[72, 24\], not \[24, 72\]",
+            r"h.0.attn.c_attn.weight has shape \[72, 24\]; .* \[24, 72\]",
         ),
         (
             dict.fromkeys(expected_shapes(SMALL)),
@@ -554,7 +554,7 @@ def test_expected_shapes_of_gpt2() -> None:
         ({"\x1b[2J\u202e": torch.ones(1)}, r"holds '\\x1b\[2J\\u202e', unknown"),
         (
             {"ln_f.bias": torch.ones(1, 24)},
-            r"ln_f.bias has shape \[1, 24\], not \[24\]",
+            r"ln_f.bias has shape \[1, 24\]; .*\[24\]",
         ),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import sys
 import time
 import unicodedata
@@ -366,9 +367,10 @@ def test_case_36_an_unknown_special_token_is_refused(
     ],
 )
 def test_case_35_a_surrogate_is_refused(tokenizer: Tokenizer, text: str) -> None:
-    with pytest.raises(ValueError, match="lone surrogate") as error:
+    place = next(i for i, character in enumerate(text) if character >= "\ud800")
+    shown = re.escape(repr(text[place]))
+    with pytest.raises(ValueError, match=f"such as {shown} at position {place}$"):
         tokenizer.encode(text)
-    assert len(str(error.value)) < 300
 
 
 @pytest.mark.parametrize("id", [-1, 50257, True, 1.0, "1", None])
@@ -465,48 +467,52 @@ def test_a_merge_may_start_with_a_hash(tmp_path: Path) -> None:
         ("{", "it is not JSON in UTF-8: Expecting"),
         ("[" * 100_000, "vocab.json: it nests too deeply"),
         ("[]", "it is not an object of tokens and ids"),
-        (SMALL | {"ab": "256"}, "the token 'ab' has an id that is not a whole number"),
-        (SMALL | {"ab": True}, "the token 'ab' has an id that is not a whole number"),
-        (SMALL | {"ab": 256.0}, "the token 'ab' has an id that is not a whole number"),
-        (SMALL | {"\u202e": None}, r"the token '\u202e' has an id that is not a"),
+        (SMALL | {"ab": "256"}, "'ab' has the id '256', which is not a whole number"),
+        (SMALL | {"ab": True}, "'ab' has the id True, which is not a whole number"),
+        (SMALL | {"ab": 256.0}, "'ab' has the id 256.0, which is not a whole number"),
+        (SMALL | {"\u202e": None}, r"the token '\u202e' has the id None, "),
         (SMALL | {"ab": 300}, "be 0 to 258, each once, but none has the id 256"),
         (SMALL | {"ab": -1}, "be 0 to 258, each once, but none has the id 256"),
         (SMALL | {"x": 256}, "be 0 to 258, each once, but none has the id 120"),
         (SMALL | {"xy": 258}, "be 0 to 259, each once, but none has the id 259"),
         (SMALL | {"xy": 7}, "be 0 to 259, each once, but none has the id 259"),
         (BYTES | {"ab": 256, "abc": 257}, "the special token <|endoftext|> is missing"),
-        ({"ab": 0, "abc": 1, END_OF_TEXT: 2}, "the byte 0 has no id"),
-        (SMALL | {"a c": 259}, "' ' is not in GPT-2's byte alphabet"),
-        (SMALL | {"\u202e": 259}, r"'\u202e' is not in GPT-2's byte alphabet"),
+        (
+            {"ab": 0, "abc": 1, END_OF_TEXT: 2},
+            "the token '!', for the byte 33, is missing",
+        ),
+        (SMALL | {"a c": 259}, "the token 'a c' holds ' ', which is not in GPT-2's"),
+        (SMALL | {"a c": 259}, "byte alphabet (a space is spelled Ġ)"),
+        (SMALL | {"\u202e": 259}, r"the token '\u202e' holds '\u202e', which is not"),
     ],
 )
 def test_a_malformed_vocabulary(tmp_path: Path, vocab: object, problem: str) -> None:
-    with pytest.raises(ValueError, match="the tokenizer in") as error:
+    with pytest.raises(ValueError, match="vocab") as error:
         Tokenizer.from_pretrained(write(tmp_path, vocab))
-    assert str(error.value).startswith(f"the tokenizer in {tmp_path}: vocab.json: ")
+    assert str(error.value).startswith(f"{tmp_path / 'vocab.json'}: ")
     assert problem in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("merges", "problem"),
     [
-        ("a\n", "line 1: 'a' is not two pieces with a space between"),
+        ("a\n", "line 1: 'a' is not two pieces with one space between"),
         ("a b\na b c\n", "line 2: 'a b c' is not two pieces"),
         ("#version\na  b\n", "line 2: 'a  b' is not two pieces"),
         ("\na \n", "line 2: 'a ' is not two pieces"),
         (" a\n", "line 1: ' a' is not two pieces"),
         ("a" * 10**6, f"line 1: '{'a' * 40}' is not two pieces"),
-        ("a b\nab c\na b\n", "it holds the same pair twice"),
-        ("a 中\n", r"'\u4e2d' is not in GPT-2's byte alphabet"),
-        ("\ufeffa b\n", r"'\ufeff' is not in GPT-2's byte alphabet"),
-        ("b c\n", "it joins b and c, which has no id in vocab.json"),
+        ("a b\nab c\na b\n", "the line 'a b' is there twice"),
+        ("a 中\n", r"the piece '中' holds '\u4e2d', which is not in GPT-2's byte alp"),
+        ("\ufeffa b\n", "byte order mark: save the file as UTF-8 without one)"),
+        ("Ġ c\n", "the line 'Ġ c' makes 'Ġc', which has no id in vocab.json"),
         (b"a \xff\n", "it is not UTF-8: 'utf-8' codec can't decode byte 0xff"),
     ],
 )
 def test_malformed_merges(tmp_path: Path, merges: str | bytes, problem: str) -> None:
-    with pytest.raises(ValueError, match="the tokenizer in") as error:
+    with pytest.raises(ValueError, match="merges") as error:
         Tokenizer.from_pretrained(write(tmp_path, merges=merges))
-    assert str(error.value).startswith(f"the tokenizer in {tmp_path}: merges.txt: ")
+    assert str(error.value).startswith(f"{tmp_path / 'merges.txt'}: ")
     assert problem in str(error.value)
 
 

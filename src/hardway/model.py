@@ -226,7 +226,7 @@ class GPT2:
             if weights[name].shape != shape:
                 found, wanted = show(list(weights[name].shape)), list(shape)
                 raise ValueError(
-                    f"{name} has shape {found}, not {wanted} as in config.json: {doubt}"
+                    f"{name} has shape {found}; config.json demands {wanted}: {doubt}"
                 )
         dtypes = {weights[name].dtype for name in shapes}
         if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):

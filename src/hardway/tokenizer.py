@@ -9,6 +9,8 @@ byte-level variant).
 import heapq
 import json
 import os
+import reprlib
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -160,23 +162,24 @@ class Tokenizer:
         """
         specials = {token: id for token, id in vocab.items() if token == END_OF_TEXT}
         self.ids = {
-            _spelled(spelling, "vocab.json"): id
+            _spelled(spelling, "vocab.json: the token"): id
             for spelling, id in vocab.items()
             if spelling not in specials
         }
+        piece = "merges.txt: the piece"
         self.ranks = {
-            (_spelled(a, "merges.txt"), _spelled(b, "merges.txt")): rank
+            (_spelled(a, piece), _spelled(b, piece)): rank
             for rank, (a, b) in enumerate(merges)
         }
         self.special_ids: dict[str, int] = specials
         self.pieces = {id: piece for piece, id in self.ids.items()}
         self.pieces |= {id: token.encode() for token, id in specials.items()}
         self.n_vocab = len(self.pieces)
-        self._check(len(merges))
+        self._check(merges)
         self.eot_id: int = specials[END_OF_TEXT]
         self._encode_cached = lru_cache(CACHED_WORDS)(self._encode_word)
 
-    def _check(self, n_merges: int) -> None:
+    def _check(self, merges: Sequence[tuple[str, str]]) -> None:
         """Check that every byte and every merge's result has an id, without gaps."""
         if END_OF_TEXT not in self.special_ids:
             raise ValueError(f"vocab.json: the special token {END_OF_TEXT} is missing")
@@ -186,16 +189,18 @@ class Tokenizer:
                 f"vocab.json: the ids of its {len(ids):,} tokens must be 0 to "
                 f"{len(ids) - 1}, each once, but none has the id {min(gaps)}"
             )
-        for byte in range(256):
+        for character, byte in BYTE_OF.items():
             if bytes([byte]) not in self.ids:
-                raise ValueError(f"vocab.json: the byte {byte} has no id")
-        if len(self.ranks) < n_merges:
-            raise ValueError("merges.txt: it holds the same pair twice")
-        for left, right in self.ranks:
+                token = f"the token {character!r}, for the byte {byte}, is missing"
+                raise ValueError(f"vocab.json: {token}")
+        if len(self.ranks) < len(merges):
+            twice = " ".join(Counter(merges).most_common(1)[0][0])
+            raise ValueError(f"merges.txt: the line {twice[:40]!r} is there twice")
+        for (a, b), (left, right) in zip(merges, self.ranks, strict=True):
             if left + right not in self.ids:
-                pair = f"{display(left[:40])} and {display(right[:40])}"
-                problem = f"it joins {pair}, which has no id in vocab.json"
-                raise ValueError(f"merges.txt: {problem}")
+                line, token = f"{a} {b}"[:40], (a + b)[:40]
+                problem = f"makes {token!r}, which has no id in vocab.json"
+                raise ValueError(f"merges.txt: the line {line!r} {problem}")
 
     @classmethod
     def from_pretrained(
@@ -213,7 +218,8 @@ class Tokenizer:
                 _read_merges(directory / "merges.txt"),
             )
         except ValueError as error:
-            raise ValueError(f"the tokenizer in {directory}: {error}") from error
+            # the message begins with the file's name
+            raise ValueError(os.path.join(directory, str(error))) from error
 
     def encode(
         self, text: str, allowed_special: Collection[str] = frozenset()
@@ -225,6 +231,13 @@ class Tokenizer:
         document. Raises `ValueError` for a lone surrogate (half of a UTF-16 pair, which
         no UTF-8 spells) and for an unknown special. Chapter 2.
         """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "text must not hold a lone surrogate such as "
+                f"{text[error.start]!r} at position {error.start}"
+            ) from None
         specials = self._allowed(allowed_special)
         if not specials:
             return self._encode_plain(text)
@@ -261,12 +274,7 @@ class Tokenizer:
         return ids
 
     def _encode_word(self, word: str) -> tuple[int, ...]:
-        try:
-            raw = word.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"text must not hold a lone surrogate such as {word[error.start]!r}"
-            ) from None
+        raw = word.encode("utf-8")
         merge = merge_naive if len(raw) < LONG_WORD else merge_heap
         return tuple(self.ids[piece] for piece in merge(raw, self.ranks))
 
@@ -290,14 +298,21 @@ class Tokenizer:
         return self.pieces[id]
 
 
-def _spelled(spelling: str, file: str) -> bytes:
+HINTS = {
+    " ": " (a space is spelled Ġ)",
+    "\ufeff": " (it is a byte order mark: save the file as UTF-8 without one)",
+}
+
+
+def _spelled(spelling: str, place: str) -> bytes:
     """Return the bytes that a spelling in a file stands for."""
     try:
         return bytes(map(BYTE_OF.__getitem__, spelling))
     except KeyError as error:
-        character = ascii(error.args[0])
+        character = error.args[0]
         raise ValueError(
-            f"{file}: {character} is not in GPT-2's byte alphabet"
+            f"{place} {spelling[:40]!r} holds {character!a}, which is not in GPT-2's "
+            f"byte alphabet{HINTS.get(character, '')}"
         ) from None
 
 
@@ -313,8 +328,8 @@ def _read_vocab(path: Path) -> dict[str, int]:
         raise ValueError("vocab.json: it is not an object of tokens and ids")
     for token, id in vocab.items():
         if type(id) is not int:
-            problem = "has an id that is not a whole number"
-            raise ValueError(f"vocab.json: the token {token[:40]!a} {problem}")
+            problem = f"has the id {reprlib.repr(id)}, which is not a whole number"
+            raise ValueError(f"vocab.json: the token {token[:40]!r} {problem}")
     return vocab
 
 
@@ -330,7 +345,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
-            problem = f"{line[:40]!a} is not two pieces with a space between"
+            problem = f"{line[:40]!r} is not two pieces with one space between"
             raise ValueError(f"merges.txt: line {number}: {problem}")
         merges.append((left, right))
     return merges
