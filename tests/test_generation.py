@@ -504,6 +504,26 @@ def test_case_39_logits_that_are_not_finite_are_named_with_their_step(
         generate_batch(batch, [PROMPT, [1]], 5, use_cache=use_cache, **how)
 
 
+@MODES
+@WAYS
+def test_case_39_what_follows_a_stop_may_be_nan(
+    use_cache: bool, how: dict[str, Any]
+) -> None:
+    """Nobody reads what a row that has stopped goes on to say; the others go on."""
+
+    def answer(step: int) -> Tensor:
+        logits = torch.full((2, 1, SMALL.n_vocab), -1e9)
+        logits[0, 0, 5] = torch.nan if step else 0.0  # stops, then falls ill
+        logits[1, 0, [1, 2, 3, 5][step]] = 0.0
+        return logits
+
+    stub: Any = Stub(answer)
+    found = generate_batch(
+        stub, [PROMPT, [1]], 9, use_cache=use_cache, stop_ids={5}, **how
+    )
+    assert found == [[], [1, 2, 3]]
+
+
 def test_case_39_a_model_of_nan_is_named_at_once(model: GPT2) -> None:
     damaged = model.weights | {"ln_f.bias": model.weights["ln_f.bias"] * torch.nan}
     with pytest.raises(ValueError, match="the logits for new token 1 hold NaN"):
