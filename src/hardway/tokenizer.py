@@ -25,6 +25,7 @@ WORD = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
 END_OF_TEXT = "<|endoftext|>"
+FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # each error names its part
 LONG_WORD = 64  # bytes; from here on the heap is faster than scanning all pairs again
 CACHED_WORDS = 50_000
 
@@ -155,17 +156,18 @@ class Tokenizer:
     ) -> None:
         """Build from the contents of ``vocab.json`` and ``merges.txt``.
 
-        vocab: each token's spelling and id; merges: pairs, the first learned first.
+        vocab: each token's spelling and id; merges: pairs, the first learned first, or
+        none: then every byte is a token.
         Raises `ValueError` where the two do not fit together.
         """
         specials = {token: id for token, id in vocab.items() if token == END_OF_TEXT}
         self.ids = {
-            _spelled(spelling, "vocab.json"): id
+            _spelled(spelling, "vocab"): id
             for spelling, id in vocab.items()
             if spelling not in specials
         }
         self.ranks = {
-            (_spelled(a, "merges.txt"), _spelled(b, "merges.txt")): rank
+            (_spelled(a, "merges"), _spelled(b, "merges")): rank
             for rank, (a, b) in enumerate(merges)
         }
         self.special_ids: dict[str, int] = specials
@@ -179,23 +181,23 @@ class Tokenizer:
     def _check(self, n_merges: int) -> None:
         """Check that every byte and every merge's result has an id, without gaps."""
         if END_OF_TEXT not in self.special_ids:
-            raise ValueError(f"vocab.json: the special token {END_OF_TEXT} is missing")
+            raise ValueError(f"vocab: the special token {END_OF_TEXT} is missing")
         ids = [*self.ids.values(), *self.special_ids.values()]
         if gaps := set(range(len(ids))).difference(ids):
             raise ValueError(
-                f"vocab.json: the ids of its {len(ids):,} tokens must be 0 to "
+                f"vocab: the ids of its {len(ids):,} tokens must be 0 to "
                 f"{len(ids) - 1}, each once, but none has the id {min(gaps)}"
             )
         for byte in range(256):
             if bytes([byte]) not in self.ids:
-                raise ValueError(f"vocab.json: the byte {byte} has no id")
+                raise ValueError(f"vocab: the byte {byte} has no id")
         if len(self.ranks) < n_merges:
-            raise ValueError("merges.txt: it holds the same pair twice")
+            raise ValueError("merges: it holds the same pair twice")
         for left, right in self.ranks:
             if left + right not in self.ids:
                 pair = f"{display(left[:40])} and {display(right[:40])}"
-                problem = f"it joins {pair}, which has no id in vocab.json"
-                raise ValueError(f"merges.txt: {problem}")
+                problem = f"it joins {pair}, which has no id in vocab"
+                raise ValueError(f"merges: {problem}")
 
     @classmethod
     def from_pretrained(
@@ -209,11 +211,12 @@ class Tokenizer:
         directory = hub.find(name_or_directory)
         try:
             return cls(
-                _read_vocab(directory / "vocab.json"),
-                _read_merges(directory / "merges.txt"),
+                _read_vocab(directory / FILES["vocab"]),
+                _read_merges(directory / FILES["merges"]),
             )
         except ValueError as error:
-            raise ValueError(f"the tokenizer in {directory}: {error}") from error
+            part, _, problem = str(error).partition(": ")
+            raise ValueError(f"{directory / FILES[part]}: {problem}") from error
 
     def encode(
         self, text: str, allowed_special: Collection[str] = frozenset()
@@ -290,14 +293,14 @@ class Tokenizer:
         return self.pieces[id]
 
 
-def _spelled(spelling: str, file: str) -> bytes:
-    """Return the bytes that a spelling in a file stands for."""
+def _spelled(spelling: str, where: str) -> bytes:
+    """Return the bytes that a spelling stands for."""
     try:
         return bytes(map(BYTE_OF.__getitem__, spelling))
     except KeyError as error:
         character = ascii(error.args[0])
         raise ValueError(
-            f"{file}: {character} is not in GPT-2's byte alphabet"
+            f"{where}: {character} is not in GPT-2's byte alphabet"
         ) from None
 
 
@@ -306,15 +309,15 @@ def _read_vocab(path: Path) -> dict[str, int]:
     try:
         vocab = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
-        raise ValueError("vocab.json: it nests too deeply") from error
+        raise ValueError("vocab: it nests too deeply") from error
     except ValueError as error:
-        raise ValueError(f"vocab.json: it is not JSON in UTF-8: {error}") from error
+        raise ValueError(f"vocab: it is not JSON in UTF-8: {error}") from error
     if not isinstance(vocab, dict):
-        raise ValueError("vocab.json: it is not an object of tokens and ids")
+        raise ValueError("vocab: it is not an object of tokens and ids")
     for token, id in vocab.items():
         if type(id) is not int:
             problem = "has an id that is not a whole number"
-            raise ValueError(f"vocab.json: the token {token[:40]!a} {problem}")
+            raise ValueError(f"vocab: the token {token[:40]!a} {problem}")
     return vocab
 
 
@@ -323,7 +326,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"merges.txt: it is not UTF-8: {error}") from error
+        raise ValueError(f"merges: it is not UTF-8: {error}") from error
     merges = []
     for number, line in enumerate(lines, start=1):
         if not line or (number == 1 and line.startswith("#version")):
@@ -331,7 +334,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
             problem = f"{line[:40]!a} is not two pieces with a space between"
-            raise ValueError(f"merges.txt: line {number}: {problem}")
+            raise ValueError(f"merges: line {number}: {problem}")
         merges.append((left, right))
     return merges
 
