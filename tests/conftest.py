@@ -1,5 +1,6 @@
 """What several test files share: the bundled model and its full-size stand-in."""
 
+import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -64,6 +65,7 @@ def remote(
     monkeypatch.setenv("HARDWAY_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(transfer, "PAUSE_SECONDS", 0)
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("NETRC", os.devnull)  # the user's own may know every host
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
     with hub_server.serving() as server:

@@ -193,6 +193,8 @@ def test_the_order_is_temperature_top_k_top_p(
     logits: Tensor, temperature: float, k: int, p: float
 ) -> None:
     theirs = logits[None]
+    near = (logits[:, None] - logits).abs()
+    assume(((near == 0) | (near > 1e-4)).all())  # equal, or told apart when divided
     for warper in (TemperatureLogitsWarper(temperature), TopKLogitsWarper(k)):
         theirs = warper(NO_IDS, theirs)
     ends = theirs.double().softmax(dim=-1).sort().values.cumsum(dim=-1)
@@ -502,6 +504,26 @@ def test_case_39_logits_that_are_not_finite_are_named_with_their_step(
     batch: Any = Stub(answer_to_all)
     with pytest.raises(ValueError, match=message):
         generate_batch(batch, [PROMPT, [1]], 5, use_cache=use_cache, **how)
+
+
+@MODES
+@WAYS
+def test_case_39_what_follows_a_stop_may_be_nan(
+    use_cache: bool, how: dict[str, Any]
+) -> None:
+    """Nobody reads what a row that has stopped goes on to say; the others go on."""
+
+    def answer(step: int) -> Tensor:
+        logits = torch.full((2, 1, SMALL.n_vocab), -1e9)
+        logits[0, 0, 5] = torch.nan if step else 0.0  # stops, then falls ill
+        logits[1, 0, [1, 2, 3, 5][step]] = 0.0
+        return logits
+
+    stub: Any = Stub(answer)
+    found = generate_batch(
+        stub, [PROMPT, [1]], 9, use_cache=use_cache, stop_ids={5}, **how
+    )
+    assert found == [[], [1, 2, 3]]
 
 
 def test_case_39_a_model_of_nan_is_named_at_once(model: GPT2) -> None:

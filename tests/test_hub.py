@@ -162,6 +162,7 @@ def test_another_directory(kind: Any, remote: HubServer, tmp_path: Path) -> None
         (None, "https://huggingface.co"),
         ("", "https://huggingface.co"),
         ("https://mirror.example/hub/", "https://mirror.example/hub"),
+        ("HTTPS://mirror.example", "HTTPS://mirror.example"),
     ],
 )
 def test_endpoint(

@@ -452,7 +452,9 @@ def test_config_may_spell_the_defaults_out(tmp_path: Path) -> None:
         *(({k: v for k, v in VALID.items() if k != name}, f"{name} is missing")
           for name in ("vocab_size", "n_positions", "n_embd", "n_head", "n_layer")),
         ("[" * 100_000, "it nests too deeply$"),
-        (VALID | {"n_layer": 10**12}, "n_layer must be at most 1,000, not 1,000,0"),
+        (VALID | {"n_layer": 10**12}, "n_layer must be at most 1,000, not 10000000"),
+        (VALID | {"n_layer": 10**400}, r"at most 1,000, not 10*\.\.\.0*$"),
+        (VALID | {"n_head": 10**400}, r"n_embd = 24 .* n_head = 10*\.\.\.0*$"),
         (VALID | {"n_embd": "\u202e" * 999}, r"n_embd must .*, not '\\u202e.{,99}'$"),
         (VALID | {"n_layer": 0}, "n_layer must be a whole number from 1 on, not 0"),
         (VALID | {"n_head": -3}, "n_head must be a whole number from 1 on, not -3"),
@@ -511,7 +513,7 @@ def test_clean_names() -> None:
             {"wte.weight": torch.ones(2), "lm_head.weight": torch.ones(3)},
             "lm_head.weight differs from wte.weight",
         ),
-        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight differs from wte.weight"),
+        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight, but no wte.weight"),
     ],
 )
 def test_contradicting_names_are_refused(
@@ -597,6 +599,7 @@ def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> Non
             torch.ones(24, dtype=torch.int8),
             "torch.int8, which is no floating-point",
         ),
+        ("steps", torch.ones(1, dtype=torch.int64), "holds 'steps', unknown for n_la"),
     ],
 )
 def test_weights_that_no_arithmetic_can_use(
@@ -618,6 +621,29 @@ def test_an_untied_head_is_refused(tmp_path: Path) -> None:
     write_config(tmp_path, VALID)
     with pytest.raises(ValueError, match=r"safetensors: lm_head\.weight differs"):
         GPT2.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names", [["wte.weight", "lm_head.weight"], ["lm_head.weight"]]
+)
+def test_a_damaged_head_is_damaged_and_no_other(
+    tmp_path: Path, names: list[str]
+) -> None:
+    """NaN differs from itself, but that is not what is wrong."""
+    wte = random_model().weights["wte.weight"]
+    changed = {name: torch.full_like(wte, torch.nan) for name in names}
+    save_file(random_model().weights | changed, tmp_path / "model.safetensors")
+    write_config(tmp_path, VALID)
+    with pytest.raises(ValueError, match=f"'{names[0]}' holds NaN or infinity"):
+        GPT2.from_pretrained(tmp_path)
+
+
+def test_a_shape_of_many_digits_is_cut(tmp_path: Path) -> None:
+    save_file(random_model().weights, tmp_path / "model.safetensors")
+    write_config(tmp_path, VALID | {"vocab_size": 10**400})
+    with pytest.raises(ValueError, match=r"wte\.weight has shape") as error:
+        GPT2.from_pretrained(tmp_path)
+    assert len(str(error.value)) < len(str(tmp_path)) + 200
 
 
 def test_a_broken_file_keeps_its_own_error(tmp_path: Path) -> None:

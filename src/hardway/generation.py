@@ -282,7 +282,9 @@ def generate_batch(
     """Continue prompts of any lengths at once, each as `generate` would alone.
 
     Short prompts are padded at the left, so that every sequence ends, and grows, at the
-    same place. Chapter 7.
+    same place. Raises `ValueError` as `generate` does, and where the cache, a layer's
+    attention weights or the logits would take more than 8 GiB; ``MAX_BYTES`` of
+    `hardway.kv_cache` is that bound, and may be raised. Chapter 7.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
     for prompt in prompts:
@@ -301,17 +303,19 @@ def generate_batch(
         cache = KVCache(model.config, len(prompts), longest + max_new_tokens, dtype)
     generators = [sampler.generator() for _ in prompts]
     columns: list[list[int]] = []
+    stopped = torch.zeros(len(prompts), dtype=torch.bool)
+    ends = torch.tensor(list(stop_ids), dtype=torch.int64)
     for step in range(max_new_tokens):
         logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
+        logits = logits.masked_fill(stopped[:, None], 0)  # what follows is not kept
         check_finite(logits, step)
         columns.append(
             [sampler.choose(*row) for row in zip(logits, generators, strict=True)]
         )
         new = torch.tensor(columns[-1])[:, None]
         tokens = new if use_cache else torch.cat([tokens, new], dim=1)
-        if stop_ids and all(
-            set(row) & set(stop_ids) for row in zip(*columns, strict=True)
-        ):
+        stopped |= torch.isin(new[:, 0], ends)
+        if stopped.all():
             break
     return [
         list(_until(iter(row), set(stop_ids))) for row in zip(*columns, strict=True)

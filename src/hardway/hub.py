@@ -208,10 +208,9 @@ def _pinned(name: str) -> Checkpoint:
 def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
     """Return where a file is, on the hub or on the mirror in $HF_ENDPOINT."""
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-    if not endpoint.startswith(("https://", "http://")):
-        raise ValueError(
-            f"HF_ENDPOINT must begin with https:// or http://, not {endpoint!r}"
-        )
+    if not endpoint.lower().startswith(("https://", "http://")):
+        # What it is instead is not repeated: a password may be in it.
+        raise ValueError("HF_ENDPOINT must begin with https:// or http://")
     repository = f"{endpoint}/{checkpoint.repository}"
     return f"{repository}/resolve/{checkpoint.revision}/{file.name}"
 

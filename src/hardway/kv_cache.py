@@ -22,7 +22,8 @@ def check_size(what: str, n_bytes: int) -> None:
     if n_bytes > MAX_BYTES:
         raise ValueError(
             f"{what} would take {n_bytes:,} bytes, more than MAX_BYTES = "
-            f"{MAX_BYTES:,} of hardway.kv_cache; fewer or shorter sequences take less"
+            f"{MAX_BYTES:,}; fewer or shorter sequences take less, and "
+            "hardway.kv_cache.MAX_BYTES may be raised"
         )
 
 

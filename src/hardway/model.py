@@ -59,11 +59,12 @@ class Config:
                 )
         if self.n_layer > MAX_LAYERS:
             raise ValueError(
-                f"n_layer must be at most {MAX_LAYERS:,}, not {self.n_layer:,}"
+                f"n_layer must be at most {MAX_LAYERS:,}, not {show(self.n_layer)}"
             )
         if self.n_embd % self.n_head:
+            n_embd, n_head = show(self.n_embd), show(self.n_head)
             raise ValueError(
-                f"n_embd = {self.n_embd} is not a multiple of n_head = {self.n_head}"
+                f"n_embd = {n_embd} is not a multiple of n_head = {n_head}"
             )
         epsilon = self.layer_norm_epsilon
         if not (isinstance(epsilon, float) and 0 < epsilon < math.inf):
@@ -135,13 +136,47 @@ def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         problem = f"holds {tensor.dtype}, which is no floating-point type"
         raise ValueError(f"{show(name)} {problem}")
-    if not tensor.isfinite().all():
-        raise ValueError(f"{show(name)} holds NaN or infinity: the file is damaged")
+    _check_finite(name, tensor)
     converted = tensor.to(dtype)
     if not converted.isfinite().all():
         problem = f"holds a number too large for {dtype}: take another dtype"
         raise ValueError(f"{show(name)} {problem}")
     return converted
+
+
+def _check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse a weight that is no number, or no finite one."""
+    if not tensor.isfinite().all():
+        raise ValueError(f"{show(name)} holds NaN or infinity: the file is damaged")
+
+
+def _check_tied(head: Tensor, wte: Tensor | None) -> None:
+    """Refuse an output matrix that is not ``wte`` once more."""
+    if wte is None:
+        raise ValueError("the checkpoint holds lm_head.weight, but no wte.weight")
+    for name, tensor in (("wte.weight", wte), ("lm_head.weight", head)):
+        _check_finite(name, tensor)  # before they are compared: NaN equals nothing
+    if not torch.equal(head, wte):
+        raise ValueError(
+            "lm_head.weight differs from wte.weight; in GPT-2 the two are one, "
+            f"{NOT_HERE}"
+        )
+
+
+def _check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a set of tensors in which one is missing, unknown or misshapen."""
+    shapes, doubt = expected_shapes(config), "do the two files belong together?"
+    layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
+    if missing := sorted(shapes.keys() - weights.keys()):
+        raise ValueError(f"the checkpoint lacks {_some(missing)} {layers}")
+    if unknown := sorted(weights.keys() - shapes.keys()):
+        raise ValueError(f"the checkpoint holds {_some(unknown)}, unknown {layers}")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            found, wanted = show(list(weights[name].shape)), show(list(shape))
+            raise ValueError(
+                f"{name} has shape {found}; config.json demands {wanted}: {doubt}"
+            )
 
 
 def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
@@ -179,13 +214,8 @@ def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
     }
     head = clean.pop("lm_head.weight", None)
-    if head is not None and not (
-        "wte.weight" in clean and torch.equal(head, clean["wte.weight"])
-    ):
-        raise ValueError(
-            "lm_head.weight differs from wte.weight; in GPT-2 the two are one, "
-            f"{NOT_HERE}"
-        )
+    if head is not None:
+        _check_tied(head, clean.get("wte.weight"))
     buffers = (".attn.bias", ".attn.masked_bias")
     return {
         name: tensor for name, tensor in clean.items() if not name.endswith(buffers)
@@ -215,19 +245,8 @@ class GPT2:
         Raises `ValueError` naming tensors that are missing or unknown, or the first
         whose shape is wrong, or the dtypes.
         """
+        _check_shapes(config, weights)
         shapes = expected_shapes(config)
-        doubt = "do the two files belong together?"
-        layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
-        if missing := sorted(shapes.keys() - weights.keys()):
-            raise ValueError(f"the checkpoint lacks {_some(missing)} {layers}")
-        if unknown := sorted(weights.keys() - shapes.keys()):
-            raise ValueError(f"the checkpoint holds {_some(unknown)}, unknown {layers}")
-        for name, shape in shapes.items():
-            if weights[name].shape != shape:
-                found, wanted = show(list(weights[name].shape)), list(shape)
-                raise ValueError(
-                    f"{name} has shape {found}; config.json demands {wanted}: {doubt}"
-                )
         dtypes = {weights[name].dtype for name in shapes}
         if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
             kinds = ", ".join(sorted(map(str, dtypes)))
@@ -266,6 +285,7 @@ class GPT2:
         path = directory / "model.safetensors"
         try:
             found = clean_names(safetensors.load_file(path))
+            _check_shapes(config, found)  # first: what is unknown needs no converting
             weights = {
                 name: _converted(dtype, name, tensor) for name, tensor in found.items()
             }

@@ -27,6 +27,7 @@ WORD = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
 END_OF_TEXT = "<|endoftext|>"
+FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # each error names its part
 LONG_WORD = 64  # bytes; from here on the heap is faster than scanning all pairs again
 CACHED_WORDS = 50_000
 
@@ -157,16 +158,17 @@ class Tokenizer:
     ) -> None:
         """Build from the contents of ``vocab.json`` and ``merges.txt``.
 
-        vocab: each token's spelling and id; merges: pairs, the first learned first.
+        vocab: each token's spelling and id; merges: pairs, the first learned first, or
+        none: then every byte is a token.
         Raises `ValueError` where the two do not fit together.
         """
         specials = {token: id for token, id in vocab.items() if token == END_OF_TEXT}
         self.ids = {
-            _spelled(spelling, "vocab.json: the token"): id
+            _spelled(spelling, "vocab: the token"): id
             for spelling, id in vocab.items()
             if spelling not in specials
         }
-        piece = "merges.txt: the piece"
+        piece = "merges: the piece"
         self.ranks = {
             (_spelled(a, piece), _spelled(b, piece)): rank
             for rank, (a, b) in enumerate(merges)
@@ -182,25 +184,25 @@ class Tokenizer:
     def _check(self, merges: Sequence[tuple[str, str]]) -> None:
         """Check that every byte and every merge's result has an id, without gaps."""
         if END_OF_TEXT not in self.special_ids:
-            raise ValueError(f"vocab.json: the special token {END_OF_TEXT} is missing")
+            raise ValueError(f"vocab: the special token {END_OF_TEXT} is missing")
         ids = [*self.ids.values(), *self.special_ids.values()]
         if gaps := set(range(len(ids))).difference(ids):
             raise ValueError(
-                f"vocab.json: the ids of its {len(ids):,} tokens must be 0 to "
+                f"vocab: the ids of its {len(ids):,} tokens must be 0 to "
                 f"{len(ids) - 1}, each once, but none has the id {min(gaps)}"
             )
         for character, byte in BYTE_OF.items():
             if bytes([byte]) not in self.ids:
                 token = f"the token {character!r}, for the byte {byte}, is missing"
-                raise ValueError(f"vocab.json: {token}")
+                raise ValueError(f"vocab: {token}")
         if len(self.ranks) < len(merges):
             twice = " ".join(Counter(merges).most_common(1)[0][0])
-            raise ValueError(f"merges.txt: the line {twice[:40]!r} is there twice")
+            raise ValueError(f"merges: the pair {twice[:40]!r} is there twice")
         for (a, b), (left, right) in zip(merges, self.ranks, strict=True):
             if left + right not in self.ids:
                 line, token = f"{a} {b}"[:40], (a + b)[:40]
-                problem = f"makes {token!r}, which has no id in vocab.json"
-                raise ValueError(f"merges.txt: the line {line!r} {problem}")
+                problem = f"makes {token!r}, which has no id in vocab"
+                raise ValueError(f"merges: the pair {line!r} {problem}")
 
     @classmethod
     def from_pretrained(
@@ -214,12 +216,12 @@ class Tokenizer:
         directory = hub.find(name_or_directory)
         try:
             return cls(
-                _read_vocab(directory / "vocab.json"),
-                _read_merges(directory / "merges.txt"),
+                _read_vocab(directory / FILES["vocab"]),
+                _read_merges(directory / FILES["merges"]),
             )
         except ValueError as error:
-            # the message begins with the file's name
-            raise ValueError(os.path.join(directory, str(error))) from error
+            part, _, problem = str(error).partition(": ")
+            raise ValueError(f"{directory / FILES[part]}: {problem}") from error
 
     def encode(
         self, text: str, allowed_special: Collection[str] = frozenset()
@@ -321,15 +323,15 @@ def _read_vocab(path: Path) -> dict[str, int]:
     try:
         vocab = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
-        raise ValueError("vocab.json: it nests too deeply") from error
+        raise ValueError("vocab: it nests too deeply") from error
     except ValueError as error:
-        raise ValueError(f"vocab.json: it is not JSON in UTF-8: {error}") from error
+        raise ValueError(f"vocab: it is not JSON in UTF-8: {error}") from error
     if not isinstance(vocab, dict):
-        raise ValueError("vocab.json: it is not an object of tokens and ids")
+        raise ValueError("vocab: it is not an object of tokens and ids")
     for token, id in vocab.items():
         if type(id) is not int:
             problem = f"has the id {reprlib.repr(id)}, which is not a whole number"
-            raise ValueError(f"vocab.json: the token {token[:40]!r} {problem}")
+            raise ValueError(f"vocab: the token {token[:40]!r} {problem}")
     return vocab
 
 
@@ -338,7 +340,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"merges.txt: it is not UTF-8: {error}") from error
+        raise ValueError(f"merges: it is not UTF-8: {error}") from error
     merges = []
     for number, line in enumerate(lines, start=1):
         if not line or (number == 1 and line.startswith("#version")):
@@ -346,7 +348,7 @@ def _read_merges(path: Path) -> list[tuple[str, str]]:
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
             problem = f"{line[:40]!r} is not two pieces with one space between"
-            raise ValueError(f"merges.txt: line {number}: {problem}")
+            raise ValueError(f"merges: line {number}: {problem}")
         merges.append((left, right))
     return merges
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -19,10 +20,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import requests
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RetryError, TooManyRedirects
-from requests.utils import urldefragauth
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError, ProxyError
 from urllib3.util import Retry
@@ -35,7 +35,7 @@ TRIES = 5  # so many in a row may bring less than that
 PAUSE_SECONDS = 0.5  # after a try; twice as long for each one that brought too little
 LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
 BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
-TROUBLE = (requests.RequestException, HTTPError)
+TROUBLE = (requests.RequestException, HTTPError, ValueError)
 ASTRAY = (TooManyRedirects, ValueError)  # the last is a bad address
 HOPELESS = (RetryError, *ASTRAY)
 PLAINLY = {
@@ -51,6 +51,7 @@ PLAINLY = {
 }
 ELSEWHERE = "download to another directory (HARDWAY_HOME, --directory)"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+LONGEST_MESSAGE = 600  # characters: what a stranger wrote is part of it
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
     it for the next call. Raises `DownloadError`, which says what to do, or another
     `OSError` where the directory cannot be written. Chapter 1.
     """
+    if path.is_dir():
+        raise DownloadError(f"{path}: a directory is in the way: give it another name")
     with _alone(path):
         if is_there(path, file):
             return  # another process fetched it while we waited
@@ -104,7 +107,8 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
             _complete(url, file, part)
             os.replace(part, path)
         except DownloadError as error:
-            raise DownloadError(f"{urldefragauth(url)}: {error}") from error
+            # Its causes are not told: they may hold a password, or what acts.
+            raise DownloadError(_told(url, error)) from None
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
@@ -122,13 +126,19 @@ def _alone(path: Path) -> Iterator[None]:
     Some network file systems grant every lock, and then two are in here at once. That
     may cost a second transfer, but nothing that follows relies on being alone.
     """
-    lock = path.with_name(f".{path.name}.lock")
-    with FileLock(lock):
+    name = path.with_name(f".{path.name}.lock")
+    lock = FileLock(name)
+    try:
+        held = lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{path}: waiting for another process to fetch it", file=sys.stderr)
+        held = lock.acquire()
+    with held:
         try:
             yield
         finally:
             with suppress(PermissionError):  # Windows does not remove an open file
-                lock.unlink(missing_ok=True)
+                name.unlink(missing_ok=True)
 
 
 def _claim(path: Path) -> Path:
@@ -203,7 +213,7 @@ def _session(url: str) -> requests.Session:
     session = requests.Session()
     session.adapters.clear()
     session.mount("https://", HTTPAdapter(max_retries=retry))
-    if url.startswith("http:"):
+    if url.lower().startswith("http:"):
         session.mount("http://", HTTPAdapter(max_retries=retry))
     session.headers["Accept-Encoding"] = "identity"
     return session
@@ -219,7 +229,7 @@ def _ask(
     """Ask once for what ``part`` lacks, and append what comes."""
     start = _size(part)
     wish = {"Range": f"bytes={start}-"} if start else {}
-    with session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS) as answer:
+    with _answer(session, url, wish) as answer:
         start = _first_byte(answer, file, start)
         with open(part, "ab" if start else "wb") as output:
             bar.n = start  # back at zero, where the server begins anew
@@ -232,6 +242,20 @@ def _ask(
                 output.write(piece)
                 output.flush()  # nothing is left to write when the part is taken
                 bar.update(len(piece))
+
+
+def _answer(
+    session: requests.Session, url: str, wish: dict[str, str]
+) -> requests.Response:
+    """Send one request, and return the head of the answer; its body has yet to come."""
+    try:
+        return session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS)
+    except TROUBLE:
+        raise
+    except OSError as error:  # no certificates are where `requests` was told to look
+        raise DownloadError(
+            f"{error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, then download again"
+        ) from error
 
 
 def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
@@ -305,3 +329,28 @@ def _reason(error: BaseException) -> str:
     for pattern, plainly in PLAINLY.items():
         message = re.sub(pattern, plainly, message)
     return message
+
+
+def _told(url: str, error: DownloadError) -> str:
+    """Say what failed where: without a password, and with nothing in it that acts.
+
+    Servers have a part in the words. If those are many, the middle is left out: the
+    address comes first, and the advice last.
+    """
+    address = _without_password(url)
+    words = f"{address}: {error}".replace(url, address).split(" ")
+    message = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode()
+        for c in " ".join(map(_without_password, words))
+    )
+    if len(message) > LONGEST_MESSAGE:
+        half = LONGEST_MESSAGE // 2
+        message = f"{message[:half]} … {message[-half:]}"
+    return message
+
+
+def _without_password(address: str) -> str:
+    """Hide what stands in an address before the host, even in a malformed one."""
+    scheme, _, rest = address.partition("//")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}//…@{host}" if at else address
