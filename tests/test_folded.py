@@ -85,6 +85,7 @@ def test_a_check_is_one_line(tmp_path: Path) -> None:
         ),
         ("import math\nx = 1", ""),
         ("y = x\nassert x == y", ""),
+        ("if x:\n    assert x\nelse:\n    y = x", ""),
         ("for x in y:\n    z = x\n    assert z", ""),
         ('plots.glue("x", x)', ""),
         ("", ""),

@@ -76,7 +76,7 @@ def in_a_line(code: str) -> str:
     if not statements:
         return ""
     if all(map(only_checks, statements)):
-        n = sum(map(is_check, ast.walk(ast.parse(code))))
+        n = sum(is_check(node) for s in statements for node in ast.walk(s))
         return f"Checked here: {n} assertion{'s' * (n > 1)}" if n else ""
     if all(map(is_import, statements)):
         return "What this page imports"
@@ -88,7 +88,7 @@ def in_a_line(code: str) -> str:
 def only_checks(statement: ast.stmt) -> bool:
     """Say whether a statement asserts or records something, and does nothing else."""
     if isinstance(statement, ast.For | ast.If | ast.With):
-        return all(map(only_checks, statement.body))
+        return all(map(only_checks, statement.body + getattr(statement, "orelse", [])))
     call = statement.value if isinstance(statement, ast.Expr) else None
     return is_check(statement) or is_check(call) or called(call) == "plots.glue"
 

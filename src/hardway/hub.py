@@ -191,8 +191,8 @@ def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
     wrong = [f"{file} {what}" for file, what in faults.items() if what]
     if wrong:
         raise DownloadError(
-            f"{target}: {'; '.join(wrong)}. Delete what is wrong there, and run "
-            f"`hardway download {name}` again"
+            f"{target}: {'; '.join(wrong)}. Delete what is wrong there, if "
+            f"anything is, then run `hardway download {name}`"
         )
     return target
 
