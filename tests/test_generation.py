@@ -315,16 +315,24 @@ def test_what_the_model_is_fed(use_cache: bool) -> None:
     assert stub.fed == ([[3], [1], [1], [1]] if use_cache else [[3], [4], [5], [6]])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_cache_has_the_models_dtype_and_no_room_to_spare(
-    dtype: torch.dtype,
+@pytest.mark.parametrize(
+    ("stored", "dtype"),
+    [
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+        (torch.float16, torch.float32),
+    ],
+    ids=str,
+)
+def test_the_cache_has_what_the_model_computes_in_and_no_room_to_spare(
+    stored: torch.dtype, dtype: torch.dtype
 ) -> None:
     for run in (
         lambda stub: generate(stub, PROMPT, 4),
         lambda stub: generate_batch(stub, [PROMPT, [1]], 4),
     ):
         stub = saying([1, 2, 3, 4])
-        stub.weights = {"wte.weight": torch.zeros(1, dtype=dtype)}
+        stub.weights = {"wte.weight": torch.zeros(1, dtype=stored)}
         run(stub)
         assert {cache.keys.dtype for cache in stub.caches} == {dtype}
         assert {cache.max_len for cache in stub.caches} == {7}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hardway.attention import softmax
+from hardway.fast import computing_dtype
 from hardway.kv_cache import KVCache
 from hardway.model import GPT2
 from hardway.tokenizer import Tokenizer
@@ -210,7 +211,7 @@ def _cached_steps(
     generator = sampler.generator()
     if max_new_tokens == 0:
         return
-    dtype = model.weights["wte.weight"].dtype
+    dtype = computing_dtype(model.weights["wte.weight"].dtype)
     cache = KVCache(model.config, max_len=len(ids) + max_new_tokens, dtype=dtype)
     new = ids
     for step in range(max_new_tokens):
@@ -299,7 +300,7 @@ def generate_batch(
     )
     cache = None
     if use_cache:
-        dtype = model.weights["wte.weight"].dtype
+        dtype = computing_dtype(model.weights["wte.weight"].dtype)
         cache = KVCache(model.config, len(prompts), longest + max_new_tokens, dtype)
     generators = [sampler.generator() for _ in prompts]
     columns: list[list[int]] = []

@@ -6,7 +6,7 @@ Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from hardway import hub, safetensors
+from hardway import fast, hub, safetensors
 from hardway.attention import causal_mask
-from hardway.block import layer_norm, transformer_block
+from hardway.block import transformer_block
 from hardway.embeddings import embed
 from hardway.kv_cache import KVCache, check_size
 from hardway.safetensors import show
@@ -236,8 +236,18 @@ class Trace:
     logits: Tensor
 
 
+def _taught_block(
+    x: Tensor, weights: Mapping[str, Tensor], *rest: Any
+) -> tuple[Tensor, Tensor]:
+    """Run chapter 5's block, with weights of the precision that ``x`` has."""
+    wide = {name: weight.to(x.dtype) for name, weight in weights.items()}
+    return transformer_block(x, wide, *rest)
+
+
 class GPT2:
     """A GPT-2 of any size, as a function from token ids to logits. Chapter 6."""
+
+    run_block = staticmethod(fast.transformer_block)  # chapter 5's, in larger steps
 
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
         """Take exactly the tensors of `expected_shapes`; all of one floating dtype.
@@ -254,7 +264,7 @@ class GPT2:
                 f"the weights must share one floating-point type, not {kinds}"
             )
         self.config = config
-        self.weights = {name: weights[name] for name in shapes}
+        self.weights = {name: fast.laid_out(name, weights[name]) for name in shapes}
         self.blocks = [
             {
                 name.removeprefix(f"h.{layer}."): tensor
@@ -315,7 +325,7 @@ class GPT2:
         self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]
         self._check_sizes(batch, cache, last_only)
-        for x, _ in self._stream(batch, cache, n_pad):
+        for x, _ in self._stream(self.run_block, batch, cache, n_pad):
             pass  # only the stream behind the last block counts
         logits = self.logits(x[:, -1:] if last_only else x)
         return logits if tokens.dim() == 2 else logits[0]
@@ -325,7 +335,7 @@ class GPT2:
         self._check(tokens, None, None)
         if tokens.dim() != 1:
             raise ValueError(f"trace takes one sequence [T], not {list(tokens.shape)}")
-        steps = list(self._stream(tokens[None], None, None))
+        steps = list(self._stream(_taught_block, tokens[None]))
         residual = torch.stack([x[0] for x, _ in steps])
         attention = torch.stack(
             [weights[0] for _, weights in steps if weights is not None]
@@ -339,13 +349,17 @@ class GPT2:
         2017.
         """
         w = self.weights
-        x = layer_norm(
+        x = fast.layer_norm(
             x, w["ln_f.weight"], w["ln_f.bias"], self.config.layer_norm_epsilon
         )
-        return (x @ w["wte.weight"].T).float()
+        return fast.linear(x, w["wte.weight"].T).float()
 
     def _stream(
-        self, tokens: Tensor, cache: KVCache | None, n_pad: Tensor | None
+        self,
+        run_block: Callable[..., tuple[Tensor, Tensor | None]],
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        n_pad: Tensor | None = None,
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the stream after the embeddings and, with attention, each block."""
         past = cache.length if cache is not None else 0
@@ -355,11 +369,12 @@ class GPT2:
             positions, visible = skip_padding(positions, visible, n_pad)
         wte, wpe = self.weights["wte.weight"], self.weights["wpe.weight"]
         x = embed(tokens, positions, wte, wpe)
+        x = x.to(fast.computing_dtype(x.dtype))
         yield x, None
         n_head, epsilon = self.config.n_head, self.config.layer_norm_epsilon
         for layer, block in enumerate(self.blocks):
             remember = partial(cache.append, layer) if cache is not None else None
-            x, weights = transformer_block(x, block, n_head, epsilon, visible, remember)
+            x, weights = run_block(x, block, n_head, epsilon, visible, remember)
             yield x, weights
         if cache is not None:
             cache.advance(total - past)
