@@ -9,7 +9,7 @@ FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book test bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -31,6 +31,11 @@ book: .venv/.installed-book
 
 test: .venv/.installed-test
 	$(BIN)/pytest --cov --cov-fail-under=95
+
+# Speed beside other programs, ten minutes of it: into src/hardway/record.json, which the
+# book shows, and benchmarks/record.md. Nothing else should run meanwhile.
+bench: .venv/.installed-bench
+	$(BIN)/python benchmarks _build/bench
 
 # Broken weights files, many more than `make test` reads: all refused, or read rightly.
 fuzz: .venv/.installed-test

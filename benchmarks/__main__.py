@@ -1,0 +1,105 @@
+"""Measure the library beside other programs: ``make bench``.
+
+Prints a table of what is aimed at and what was reached, and keeps both it and every
+number: benchmarks/record.md and src/hardway/record.json, which the page "How fast is
+it?" shows.
+"""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import load
+import tokenizer
+import torch
+from rich.console import Console
+
+import hardway
+import models
+import precision
+import report
+import speed
+from measure import clock, interleave, machine, streaming, summary
+
+HERE = Path(__file__).parent
+RECORD = HERE.parent / "src" / "hardway" / "record.json"
+LENGTHS = (64, 128, 256, 512, 1024)
+console = Console(highlight=False)
+
+
+def main(directory: Path) -> None:
+    """Measure everything, on the random model that is, or will be, in ``directory``."""
+    models.write_random(directory)
+    peers = speed.Peers(directory)
+    record = {"date": date.today().isoformat(), "machine": machine()}
+    for name, unit, runs in (
+        ("decode", "tokens/s", streaming() | speed.decode(peers)),
+        ("prefill", "s", speed.prefill(peers)),
+        ("batch of 8", "tokens/s", speed.batched(peers, 8)),
+        ("batch of 32", "tokens/s", speed.batched(peers, 32)),
+        ("growth", "s", speed.growth(peers, LENGTHS)),
+    ):
+        console.print(f"Measuring: {name} …")
+        record[name] = summary(interleave(runs), unit)
+    console.print("Measuring: tokenizer, load, start …")
+    record["tokenizer"] = summary(tokenizer.measure(), "s")
+    checkpoint = directory / "model.safetensors"
+    record["load"] = summary(load.measure(checkpoint), "s")
+    record["load memory"] = load.peak_bytes(checkpoint)
+    record["load memory"]["tensors"] = load.tensor_bytes(checkpoint)
+    record["start"] = summary(interleave({"hardway --help": start}), "s")
+    record["bytes"] = bytes_read(peers)
+    console.print("Measuring: what float16 costs …")
+    record["precision"] = judge_float16(peers)
+    RECORD.write_text(json.dumps(record, indent=1) + "\n")
+    table = report.markdown(record)
+    (HERE / "record.md").write_text(table)
+    console.print(table)
+
+
+def start() -> float:
+    """Return the seconds until the command line has answered."""
+    command = [sys.executable, "-m", "hardway", "--help"]
+    return clock(lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL))
+
+
+def bytes_read(peers: speed.Peers) -> dict[str, int]:
+    """Count the bytes of weights that one decoded token needs.
+
+    Of the two tables of embeddings it looks up a row each; ``wte`` is read once more,
+    whole, for the logits.
+    """
+    return {
+        name: sum(w.nbytes for key, w in model.weights.items() if key != "wpe.weight")
+        for name, model in (("float32", peers.float32), ("float16", peers.float16))
+    }
+
+
+def judge_float16(peers: speed.Peers) -> dict[str, object]:
+    """Compare float16 with float32, on random weights and on pocket's, perturbed."""
+    pocket = models.perturbed_pocket()
+    pocket16 = models.rounded(pocket, torch.float16)
+    text = (HERE / "stories.txt").read_text()
+    tokens = hardway.Tokenizer.from_pretrained("pocket")
+    ids = [tokens.eot_id, *tokens.encode(text.strip())]
+    prompts = [ids[i * 25 : i * 25 + 16] for i in range(50)]
+    source = torch.Generator().manual_seed(0)
+    random_prompts = torch.randint(0, 50_000, (50, 16), generator=source).tolist()
+    n_bytes = len(text.strip().encode())
+    return {
+        "random": precision.agreement(
+            peers.float32, peers.float16, random_prompts, 200
+        ),
+        "pocket": precision.agreement(pocket, pocket16, prompts, 200),
+        "bits per byte": {
+            "float32": precision.bits_per_byte(pocket, ids, n_bytes),
+            "float16": precision.bits_per_byte(pocket16, ids, n_bytes),
+            "bytes": n_bytes,
+        },
+    }
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

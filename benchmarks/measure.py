@@ -1,0 +1,82 @@
+"""What every comparison shares: taking turns, the middle of several, the machine."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+ROUNDS = 7
+PAUSE_SECONDS = 0.3  # threads of the one before may still be spinning
+
+
+def clock(run: Callable[[], object]) -> float:
+    """Return the seconds that a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def interleave(
+    runs: Mapping[str, Callable[[], float]], rounds: int = ROUNDS
+) -> dict[str, list[float]]:
+    """Let the runs take turns, after one of each that does not count.
+
+    What slows the machine down for a while then slows all of them.
+    """
+    for run in runs.values():
+        run()
+    values: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            time.sleep(PAUSE_SECONDS)
+            values[name].append(run())
+    return values
+
+
+def summary(
+    values: Mapping[str, list[float]], unit: str
+) -> dict[str, dict[str, object]]:
+    """Reduce each run's values to their median, smallest and largest."""
+    return {
+        name: {
+            "median": statistics.median(found),
+            "low": min(found),
+            "high": max(found),
+            "rounds": len(found),
+            "unit": unit,
+        }
+        for name, found in values.items()
+    }
+
+
+def machine() -> dict[str, object]:
+    """Say on what all of it was measured."""
+    info = Path("/proc/cpuinfo")
+    names = info.read_text().splitlines() if info.exists() else []
+    processor = next(
+        (line.partition(":")[2].strip() for line in names if "model name" in line),
+        platform.processor(),
+    )
+    return {
+        "processor": processor,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }
+
+
+def streaming() -> dict[str, Callable[[], float]]:
+    """Read a long tensor from end to end, in two ways; GB/s."""
+    numbers = torch.ones(64_000_000)
+    halves = numbers.half()
+    return {
+        f"sum {tensor.dtype}".replace("torch.", ""): lambda t=tensor: (
+            t.nbytes / clock(t.sum) / 1e9
+        )
+        for tensor in (numbers, halves)
+    }

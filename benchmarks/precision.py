@@ -1,0 +1,60 @@
+"""What float16 costs: judged by weights that it cannot represent."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+import hardway
+from hardway import GPT2, KVCache
+
+
+def logits_of(model: GPT2, ids: Sequence[int], start: int) -> Tensor:
+    """Score as decode does: the first ``start`` ids at once, then one at a time."""
+    cache = KVCache(model.config, max_len=len(ids))
+    rows = [model(torch.tensor(ids[:start]), cache, last_only=True)]
+    rows += [model(torch.tensor([id]), cache) for id in ids[start:-1]]
+    return torch.cat(rows)  # [len(ids) - start, n_vocab]
+
+
+def agreement(
+    exact: GPT2, rounded: GPT2, prompts: Sequence[list[int]], n_new: int
+) -> dict[str, float]:
+    """Compare the two on the greedy texts of the exact one.
+
+    The first token on which they disagree is also where greedy texts would part.
+    """
+    same, wholly, error = 0, 0, 0.0
+    for prompt in prompts:
+        ids = prompt + hardway.generate(exact, prompt, n_new)
+        expected = logits_of(exact, ids, len(prompt))
+        found = logits_of(rounded, ids, len(prompt))
+        agree = found.argmax(dim=-1) == expected.argmax(dim=-1)
+        same += int(agree.sum())
+        wholly += bool(agree.all())
+        error = max(error, float((found - expected).abs().max()))
+    spread = float(expected.std())
+    return {
+        "prompts": len(prompts),
+        "tokens": n_new,
+        "agreeing tokens": same / (len(prompts) * n_new),
+        "equal texts": wholly / len(prompts),
+        "largest logit error": error,
+        "spread of the logits": spread,
+    }
+
+
+def bits_per_byte(model: GPT2, ids: Sequence[int], n_bytes: int) -> float:
+    """Return the mean surprise, in bits, at each byte of a text, by decoding it."""
+    total, window = 0.0, model.config.n_ctx
+    for start in range(0, len(ids) - 1, window - 1):
+        part = ids[start : start + window]
+        logits = logits_of(model, part, 1)
+        total -= float(
+            logits.log_softmax(dim=-1)
+            .gather(1, torch.tensor(part[1:])[:, None])
+            .double()
+            .sum()
+        )
+    return total / math.log(2) / n_bytes

@@ -1,0 +1,201 @@
+"""Decode, prefill, batches and the growth of the text, beside other programs.
+
+Every function returns runs: what is measured, by name, as calls that return a number.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import ctranslate2
+import torch
+import transformers
+from ctranslate2.converters import TransformersConverter
+from torch import Tensor
+
+import hardway
+from hardway import GPT2, KVCache, block, fast
+from measure import clock
+
+Runs = dict[str, Callable[[], float]]
+Product = Callable[[Tensor, Tensor], Tensor]
+NEW = 64
+PROMPT = 32
+
+
+class Taught(GPT2):
+    """A model that runs the block as chapter 5 has it."""
+
+    run_block = staticmethod(block.transformer_block)
+
+
+@contextmanager
+def always(product: Product) -> Iterator[None]:
+    """Use one product for all matrices, whatever their place in memory suggests."""
+
+    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        out = product(x, weight)
+        return out if bias is None else out + bias
+
+    with patch.object(fast, "linear", linear):
+        yield
+
+
+def steps(run: Callable[[GPT2], float], peers: "Peers") -> Runs:
+    """Measure what each step from the taught block to the fast one brings."""
+
+    def with_product(product: Product) -> float:
+        with always(product):
+            return run(peers.float32)
+
+    return {
+        "hardway, taught block": lambda: run(peers.taught),
+        "hardway, large steps": lambda: with_product(torch.matmul),
+        "hardway, oneDNN": lambda: with_product(fast.multiply),
+        "hardway float32": lambda: run(peers.float32),
+        "hardway float16": lambda: run(peers.float16),
+    }
+
+
+class Peers:
+    """The same weights in three programs."""
+
+    def __init__(self, directory: Path) -> None:
+        transformers.logging.set_verbosity_error()
+        transformers.logging.disable_progress_bar()
+        self.float32 = GPT2.from_pretrained(directory)
+        self.float16 = GPT2.from_pretrained(directory, dtype=torch.float16)
+        self.taught = Taught(self.float32.config, self.float32.weights)
+        self.transformers = transformers.GPT2LMHeadModel.from_pretrained(directory)
+        self.transformers.eval()
+        converted = directory / "ctranslate2"
+        if not converted.exists():
+            TransformersConverter(str(directory)).convert(str(converted))
+        spelled = json.loads((converted / "vocabulary.json").read_text())
+        self.ctranslate2 = {
+            kind: CTranslate2(converted, kind, spelled)
+            for kind in ("float32", "int8_float32")
+        }
+        source = torch.Generator().manual_seed(0)
+        self.text = torch.randint(0, 50_000, (1024,), generator=source)
+
+    def hugging_face(self, prompts: Tensor, n_new: int) -> Tensor:
+        """Continue prompts [B, T] greedily with transformers."""
+        with torch.inference_mode():
+            return self.transformers.generate(
+                prompts,
+                attention_mask=torch.ones_like(prompts),
+                max_new_tokens=n_new,
+                min_new_tokens=n_new,
+                do_sample=False,
+                pad_token_id=50256,
+            )
+
+
+class CTranslate2:
+    """A CTranslate2 model that takes ids."""
+
+    def __init__(self, directory: Path, kind: str, spelled: Sequence[str]) -> None:
+        threads = torch.get_num_threads()
+        self.model = ctranslate2.Generator(
+            str(directory), compute_type=kind, inter_threads=1, intra_threads=threads
+        )
+        self.spelled = spelled
+
+    def __call__(self, ids: Sequence[int], n_new: int) -> list[int]:
+        """Continue a prompt greedily by exactly ``n_new`` ids."""
+        (result,) = self.model.generate_batch(
+            [[self.spelled[id] for id in ids]],
+            max_length=n_new,
+            min_length=n_new,
+            sampling_topk=1,
+            include_prompt_in_result=False,
+            end_token=self.spelled[50256],
+        )
+        return result.sequences_ids[0]
+
+
+def rate(write: Callable[[int], object], n_new: int, n_sequences: int = 1) -> float:
+    """Return the tokens per second of those after the first, which needs prefill."""
+    first = clock(lambda: write(1))
+    return n_new * n_sequences / (clock(lambda: write(1 + n_new)) - first)
+
+
+def decode(peers: Peers) -> Runs:
+    """One sequence, one token at a time; tokens per second."""
+    ids = peers.text[:PROMPT].tolist()
+    prompt = torch.tensor([ids])
+
+    def ours(model: GPT2) -> float:
+        return rate(lambda n: hardway.generate(model, ids, n), NEW)
+
+    runs = steps(ours, peers)
+    runs["transformers float32"] = lambda: rate(
+        lambda n: peers.hugging_face(prompt, n), NEW
+    )
+    for kind, model in peers.ctranslate2.items():
+        name = f"ctranslate2 {kind.removesuffix('_float32')}"
+        runs[name] = lambda model=model: rate(lambda n: model(ids, n), NEW)
+    return runs
+
+
+def prefill(peers: Peers, length: int = 512) -> Runs:
+    """A prompt, up to the scores of its first new token; seconds."""
+    text = peers.text[:length]
+
+    def ours(model: GPT2) -> float:
+        cache = KVCache(model.config, max_len=length)
+        return clock(lambda: model(text, cache, last_only=True))
+
+    def hugging_face() -> None:
+        with torch.inference_mode():
+            peers.transformers(text[None], use_cache=True, logits_to_keep=1)
+
+    return steps(ours, peers) | {
+        "transformers float32": lambda: clock(hugging_face),
+        "ctranslate2 float32": lambda: clock(
+            lambda: peers.ctranslate2["float32"](text.tolist(), 1)
+        ),
+    }
+
+
+def batched(peers: Peers, n_sequences: int, n_new: int = 16) -> Runs:
+    """Several sequences at once, one token of each at a time; tokens per second."""
+    prompts = peers.text.view(-1, PROMPT)[:n_sequences]
+    writers = {
+        "hardway float32": lambda n: hardway.generate_batch(
+            peers.float32, prompts.tolist(), n
+        ),
+        "transformers float32": lambda n: peers.hugging_face(prompts, n),
+    }
+    return {
+        name: lambda write=write: rate(write, n_new, n_sequences)
+        for name, write in writers.items()
+    }
+
+
+def growth(peers: Peers, lengths: Sequence[int], n_steps: int = 8) -> Runs:
+    """One more token behind texts of several lengths; seconds."""
+
+    def cached(model: GPT2, length: int) -> Callable[[], float]:
+        cache = KVCache(model.config)
+        model(peers.text[: length - n_steps], cache, last_only=True)
+
+        def steps() -> None:
+            cache.length = length - n_steps
+            for token in peers.text[length - n_steps : length].split(1):
+                model(token, cache, last_only=True)
+
+        return lambda: clock(steps) / n_steps
+
+    runs = {}
+    for length in lengths:
+        runs[f"float32 {length}"] = cached(peers.float32, length)
+        runs[f"float16 {length}"] = cached(peers.float16, length)
+        text = peers.text[:length]
+        runs[f"no cache {length}"] = lambda text=text: clock(
+            lambda: peers.float32(text, last_only=True)
+        )
+    return runs
