@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from itertools import pairwise, repeat
 
-# `WORD` of the tokenizer again, for Python's `re`: twice as quick as `regex`, but with no
-# \p{L}, so it tells letters, digits and signs apart in ASCII alone. Where they touch any
+# `WORD` of the tokenizer again, for Python's `re`: twice as quick as `regex`, but with
+# no \p{L}, so it knows letters, digits and signs in ASCII alone. Where they touch any
 # other character, all up to the next blank stays together (INK+), for `split_words` to
-# cut. To `re`, \x1c to \x1f are blanks; to `regex` they are signs.
+# cut. (To `re`, \x1c to \x1f are blanks; to `regex` they are signs.)
 BLANK, INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"
 SIGN = r"[\x00-\x08\x0e-\x1f!-/:-@\[-`{-\x7f]"
 STRETCH = re.compile(
