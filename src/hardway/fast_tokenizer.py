@@ -13,7 +13,8 @@ from itertools import pairwise, repeat
 # no \p{L}, so it knows letters, digits and signs in ASCII alone. Where they touch any
 # other character, all up to the next blank stays together (INK+), for `split_words` to
 # cut. (To `re`, \x1c to \x1f are blanks; to `regex` they are signs.)
-BLANK, INK = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"
+BLANK = r"[^\S\x1c-\x1f]"
+INK = r"[\S\x1c-\x1f]"
 SIGN = r"[\x00-\x08\x0e-\x1f!-/:-@\[-`{-\x7f]"
 STRETCH = re.compile(
     r" ?[A-Za-z]++(?![^\x00-\x7f])|'(?:[stmd]|re|ve|ll)"
