@@ -126,6 +126,8 @@ def test_the_cache_is_bounded() -> None:
         sizes.append(len(cache))
     assert asked == ["a", "b", *["longer"] * 2, *["many"] * 2, "c", "d", "a"]
     assert sizes == [1, 2, 2, 2, 2, 2, 2, 3, 3, 1, 2]
+    assert cache.__missing__("e") == [0]
+    assert "e" in cache
 
 
 def test_words_are_cached_within_bounds() -> None:

@@ -1,8 +1,8 @@
-"""What makes the tokenizer quick, equal to what is taught before it (chapter 2).
+"""A quicker tokenizer, equal to the one of chapter 2.
 
 Three things cost time: the cut into words, the look-up of each word, and the merges of
-a new one. The first two are left to `re` and `dict`, which take their steps in C. The
-merges run on ids, which are quicker to compare and to join than bytes.
+a new one. The first two are left to ``re`` and ``dict``, whose steps are written in C.
+The merges run on ids, which are quicker to compare and to join than bytes.
 """
 
 import re
@@ -26,7 +26,7 @@ STRETCH = re.compile(
 def split_stretches(text: str) -> list[str]:
     """Cut text into stretches: one word each if it is ASCII, one or more if it is not.
 
-    `split_words` cuts wherever this does. Chapter 2.
+    ``split_words`` cuts wherever this does. Chapter 2.
 
     >>> split_stretches("We'll see 2 naïve, naïve cats")
     ['We', "'ll", ' see', ' 2', ' naïve,', ' naïve', ' cats']
@@ -35,7 +35,7 @@ def split_stretches(text: str) -> list[str]:
 
 
 class IdMerger:
-    """Does what `merge_naive` does, on ids in place of bytes. Chapter 2."""
+    """Does what ``merge_naive`` does, on ids in place of bytes. Chapter 2."""
 
     def __init__(
         self, ids: Mapping[bytes, int], ranks: Mapping[tuple[bytes, bytes], int]
