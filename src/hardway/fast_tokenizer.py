@@ -60,17 +60,17 @@ class IdMerger:
         changes the pairs to its left and to its right, and only these are ranked again.
         """
         rank, made, never = self.ranks.get, self.made, len(self.made)
-        ids = [self.byte_ids[byte] for byte in word]
+        ids = list(map(self.byte_ids.__getitem__, word))
         order = list(map(rank, pairwise(ids), repeat(never)))
         while order and (best := min(order)) < never:
             while best in order:
                 i = order.index(best)
-                ids[i] = made[best]
+                ids[i] = new = made[best]
                 del ids[i + 1], order[i]
                 if i > 0:
-                    order[i - 1] = rank((ids[i - 1], ids[i]), never)
+                    order[i - 1] = rank((ids[i - 1], new), never)
                 if i < len(order):
-                    order[i] = rank((ids[i], ids[i + 1]), never)
+                    order[i] = rank((new, ids[i + 1]), never)
         return ids
 
 
