@@ -36,7 +36,8 @@ MAY_IMPORT = {
     "safetensors": set(),
     "transfer": set(),
     "hub": {"transfer"},
-    "tokenizer": {"hub"},
+    "fast_tokenizer": set(),
+    "tokenizer": {"hub", "fast_tokenizer"},
     "embeddings": set(),
     "attention": set(),
     "block": {"embeddings", "attention"},
@@ -150,7 +151,9 @@ def members(module: ModuleType) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize("module", [*CHAPTERS, "transfer", "plots", "cli"])
+@pytest.mark.parametrize(
+    "module", [*CHAPTERS, "fast_tokenizer", "transfer", "plots", "cli"]
+)
 def test_docstrings(module: str) -> None:
     loaded = importlib.import_module(f"hardway.{module}")
     names = members(loaded)

@@ -12,7 +12,6 @@ import os
 import reprlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -20,6 +19,7 @@ from typing import Self
 import regex
 
 from hardway import hub
+from hardway.fast_tokenizer import IdCache, IdMerger, split_stretches
 
 # How GPT-2 cuts text into words: contractions, letters, digits, other signs, white
 # space.
@@ -28,7 +28,7 @@ WORD = regex.compile(
 )
 END_OF_TEXT = "<|endoftext|>"
 FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # each error names its part
-LONG_WORD = 64  # bytes; from here on the heap is faster than scanning all pairs again
+LONG_WORD = 128  # bytes; from about here on the heap is faster
 CACHED_WORDS = 50_000
 
 Pair = tuple[bytes, bytes]
@@ -179,7 +179,8 @@ class Tokenizer:
         self.n_vocab = len(self.pieces)
         self._check(merges)
         self.eot_id: int = specials[END_OF_TEXT]
-        self._encode_cached = lru_cache(CACHED_WORDS)(self._encode_word)
+        self._merger = IdMerger(self.ids, self.ranks)
+        self._cache = IdCache(self._encode_stretch, LONG_WORD, CACHED_WORDS)
 
     def _check(self, merges: Sequence[tuple[str, str]]) -> None:
         """Check that every byte and every merge's result has an id, without gaps."""
@@ -266,19 +267,22 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def _encode_plain(self, text: str) -> list[int]:
+        return self._look_up(split_stretches(text))
+
+    def _look_up(self, parts: list[str]) -> list[int]:
         ids: list[int] = []
-        for word in split_words(text):
-            ids += (
-                self._encode_cached(word)
-                if len(word) < LONG_WORD
-                else self._encode_word(word)
-            )
+        for known in map(self._cache.__getitem__, parts):
+            ids += known
         return ids
 
-    def _encode_word(self, word: str) -> tuple[int, ...]:
-        raw = word.encode("utf-8")
-        merge = merge_naive if len(raw) < LONG_WORD else merge_heap
-        return tuple(self.ids[piece] for piece in merge(raw, self.ranks))
+    def _encode_stretch(self, stretch: str) -> list[int]:
+        """Encode what the cache does not have."""
+        if not stretch.isascii() and len(words := split_words(stretch)) > 1:
+            return self._look_up(words)
+        raw = stretch.encode("utf-8")
+        if len(raw) < LONG_WORD:
+            return self._merger.merge(raw)
+        return [self.ids[piece] for piece in merge_heap(raw, self.ranks)]
 
     def _allowed(self, allowed_special: Collection[str]) -> set[str]:
         if allowed_special == "all":
