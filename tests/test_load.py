@@ -12,7 +12,7 @@ from hardway import Config
 from hardway.model import expected_shapes
 
 MB = 1_000_000
-CONFIG = Config(n_vocab=8000, n_ctx=16, n_embd=256, n_head=4, n_layer=22)
+CONFIG = Config(n_vocab=30000, n_ctx=16, n_embd=256, n_head=4, n_layer=15)
 
 
 @pytest.fixture(scope="module")
