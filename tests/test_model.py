@@ -612,6 +612,45 @@ def test_weights_that_no_arithmetic_can_use(
     assert str(error.value).startswith(f"{tmp_path / 'model.safetensors'}: ")
 
 
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    "stored", [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+)
+def test_one_bad_number_is_found_wherever_it_lies(
+    tmp_path: Path, stored: torch.dtype, value: float
+) -> None:
+    write_config(tmp_path, VALID)
+    weights = {name: w.to(stored) for name, w in random_model().weights.items()}
+    for place in range(72):
+        damaged = weights["h.0.attn.c_attn.bias"].clone()
+        damaged[place] = value
+        changed = weights | {"h.0.attn.c_attn.bias": damaged}
+        save_file(changed, tmp_path / "model.safetensors")
+        with pytest.raises(ValueError, match=r"c_attn\.bias' holds NaN or infinity"):
+            GPT2.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("number", [1e5, -1e5])
+def test_a_number_that_the_conversion_makes_infinite(
+    tmp_path: Path, number: float
+) -> None:
+    """A checkpoint of float32 is sound; in float16 this number is none."""
+    weights = random_model().weights
+    weights["ln_f.bias"] = weights["ln_f.bias"].index_fill(0, torch.tensor([3]), number)
+    save_file(weights, tmp_path / "model.safetensors")
+    write_config(tmp_path, VALID)
+    loaded = GPT2.from_pretrained(tmp_path).weights["ln_f.bias"]
+    assert loaded[3] == number
+    with pytest.raises(ValueError, match=r"'ln_f\.bias' holds a number too large for"):
+        GPT2.from_pretrained(tmp_path, torch.float16)
+
+
+def test_empty_heads_are_tied() -> None:
+    """What is wrong with them is their shape, which is checked later."""
+    empty = {name: torch.zeros(0, 3) for name in ("wte.weight", "lm_head.weight")}
+    assert clean_names(empty).keys() == {"wte.weight"}
+
+
 def test_an_untied_head_is_refused(tmp_path: Path) -> None:
     model = random_model()
     save_file(

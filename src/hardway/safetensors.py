@@ -262,10 +262,13 @@ def _read_tensor(
     dtype = TORCH_DTYPES[info.dtype]
     if info.start == info.end:
         return _empty(path, name, info.shape, dtype)
-    buffer = bytearray(info.end - info.start)
-    if file.readinto(buffer) != len(buffer):
+    # The first touch of new memory can take longer than reading the file; torch
+    # writes zeros from all cores at once.
+    tensor = torch.zeros(info.shape, dtype=dtype)
+    memory = tensor.flatten().view(torch.uint8).numpy().data
+    if file.readinto(memory) != info.end - info.start:
         _fail(path, "the file ended while its bytes were being read", name)
-    return torch.frombuffer(buffer, dtype=dtype).reshape(info.shape)
+    return tensor
 
 
 def _empty(path: Path, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
