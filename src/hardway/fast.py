@@ -1,8 +1,8 @@
 """The block again, in few large steps that read each weight once (How fast is it?).
 
 `layer_norm`, `self_attention`, `mlp` and `transformer_block` do what their namesakes of
-chapters 4 and 5 do, with the same arguments; the tests hold each pair equal. `GPT2`
-runs these, and `GPT2.trace` the taught ones.
+chapters 4 and 5 do, with the same arguments; the tests hold each pair equal. ``GPT2``
+runs these, and ``GPT2.trace`` the taught ones.
 """
 
 from collections.abc import Mapping
