@@ -1,12 +1,58 @@
-"""Leave out what Jupyter Book puts into every page and this book does not use.
+"""Leave out what every page is given and this book does not use.
 
 `sphinx_thebe` would run cells on a server elsewhere. It comes with Jupyter Book whether
 or not it is asked for, adds scripts to each article and one that fails in each page.
+
+Pygments says of every word of a code what it is, which is more than half of a page. The
+two styles, light and dark, tell few kinds apart: those that look alike in both are
+marked alike, and what looks like plain text is not marked.
 """
 
+from collections.abc import Iterable
+from typing import IO
+
+from pygments.formatters import HtmlFormatter
+from pygments.styles import get_style_by_name
+from pygments.token import STANDARD_TYPES, Generic, _TokenType
 from sphinx.application import Sphinx
+from sphinx.highlighting import PygmentsBridge
 
 UNUSED = "sphinx_thebe"
+STYLES = ("pygments_light_style", "pygments_dark_style")
+
+
+class LeanFormatter(HtmlFormatter):
+    """Write code with one mark for all that looks alike; see `seen_alike`."""
+
+    def format(
+        self, tokensource: Iterable[tuple[_TokenType, str]], outfile: IO[str]
+    ) -> None:
+        """Write the code, each of its tokens as the first kind that looks the same."""
+        alike = self.options["alike"]
+        tokens = ((alike.get(kind, kind), text) for kind, text in tokensource)
+        super().format(tokens, outfile)
+
+
+def seen_alike(styles: Iterable[str]) -> dict[_TokenType, _TokenType]:
+    """Map the kinds of token to the first that looks the same in all of the styles.
+
+    What a session shows is left alone: a prompt cannot be selected, however it looks.
+    """
+    looks = [get_style_by_name(style).style_for_token for style in styles]
+    first: dict[str, _TokenType] = {}
+    return {
+        kind: first.setdefault(str([look(kind) for look in looks]), kind)
+        for kind in STANDARD_TYPES
+        if kind not in Generic
+    }
+
+
+def mark_few(app: Sphinx) -> None:
+    """Let the pages' code be marked for the theme's two styles."""
+    if app.builder.format == "html":
+        options = app.builder.theme.get_options(app.builder.theme_options)
+        alike = seen_alike(options[style] for style in STYLES)
+        app.builder.highlighter.formatter_args["alike"] = alike
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -15,4 +61,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
         listeners[:] = [each for each in listeners if each.handler.__module__ != UNUSED]
     css_files = app.registry.css_files
     css_files[:] = [each for each in css_files if each[0] != "sphinx-thebe.css"]
+    PygmentsBridge.html_formatter = LeanFormatter
+    app.connect("builder-inited", mark_few)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,7 @@
 """Make a page of every file of the library and of its tests, to which links can lead.
 
-A listing leads to its place there, the name of a test to the test. Where a repository
-is published, they lead to it instead.
+A listing leads to its place there, or in the repository where one is published; the
+name of a test leads to the test.
 """
 
 from collections.abc import Iterator
@@ -24,8 +24,13 @@ def place(app: Sphinx, path: Path, first: int, last: int) -> str:
     if repository := app.config.files_address:
         file = path.relative_to(REPOSITORY).as_posix()
         return f"{repository}/{file}#L{first}-L{last}"
+    return own_place(app, path, first)
+
+
+def own_place(app: Sphinx, path: Path, line: int) -> str:
+    """Return where the book itself shows a line of a file, from the page being read."""
     page = app.builder.get_relative_uri(app.env.docname, page_name(path))
-    return f"{page}#L-{first}"
+    return f"{page}#L-{line}"
 
 
 def page_name(path: Path) -> str:
