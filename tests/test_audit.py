@@ -88,6 +88,7 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("token</pre>", "token</pre><b>token</b>", "an output of markup: <b>token</b>"),
         (">pocket<", ">gpt2<", "page.html: it did not run with the others' model"),
         ('class="bd-article"', "", "it has no article"),
+        ("a token", "a token" * 50_000, "more than 300,000; most are in its code (3"),
     ],
 )
 def test_a_planted_defect_is_found(
@@ -134,6 +135,22 @@ def test_a_style_sheet_that_fetches_is_named(
     (html / "book" / "style.css").write_text("p { background: url( '//x.example/a' ) }")
     assert audit.main(html) == 1
     assert capsys.readouterr().out == "book/style.css: it fetches //x.example/a\n"
+
+
+def test_the_weight_of_a_page_is_its_own(
+    html: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A picture counts for the only page that shows it; what two share, for none."""
+    (html / "book" / "style.css").write_text("/* shared or not, a page needs it */")
+    (html / "book" / "p.png").write_bytes(bytes(300_000 - len(PAGE.encode()) - 36))
+    assert audit.main(html) == 0
+    with (html / "book" / "p.png").open("ab") as picture:
+        picture.write(b"x")
+    assert audit.main(html) == 1
+    assert "page.html: it has 300,001 bytes of its own" in capsys.readouterr().out
+    other = html / "book" / "other.html"
+    other.write_text(f'{OTHER}<link rel="stylesheet" href="style.css?v=1">')
+    assert audit.main(html) == 0
 
 
 def test_no_pages_are_no_success(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@
 
 The links of every page lead somewhere, it needs no network, and its footer says what it
 ran on, the same as every other page's. A browser obeys only what the theme has put into
-every page, and nothing that came from data. A page of the book shows the library's
-lines as they are, describes its pictures, and holds no traceback.
+every page, and nothing that came from data. No page is heavy. A page of the book shows
+the library's lines as they are, describes its pictures, and holds no traceback.
 """
 
 import re
@@ -14,6 +14,7 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -46,6 +47,8 @@ FOREIGN = (
 OWN_NAME = re.compile(r"DOCUMENTATION_OPTIONS\.pagename = '[\w/-]+';")
 STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
 OUTPUT = "div, img, pre, pre *, figure, figure *"
+HEAVIEST = 300_000  # bytes of a page and of the files that only it uses
+KINDS = {"code": "pre", "tables": "table", "formulas": ".math", "navigation": "nav"}
 FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
 
 
@@ -75,6 +78,7 @@ def main(html: Path) -> int:
     ]
     faults += strangers(pages, html)
     faults += lone_scripts(pages, html)
+    faults += heavy(pages, site)
     faults += [
         f"{path.relative_to(html)}: {fault}"
         for path in sorted(html.rglob("*.css"))
@@ -211,6 +215,48 @@ def lone_scripts(pages: Mapping[Path, BeautifulSoup], html: Path) -> Iterator[st
                 yield f"{name}: it holds a script of its own: {text.strip()[:60]!r}"
 
 
+def heavy(pages: Mapping[Path, BeautifulSoup], site: Site) -> Iterator[str]:
+    """Yield the pages that are heavy, and what weighs most.
+
+    A file that several pages use is fetched once, and counts for none of them.
+    """
+    used = {path: set(files(path, page, site)) for path, page in pages.items()}
+    users = Counter(chain.from_iterable(used.values()))
+    for path, page in pages.items():
+        own = [file for file in used[path] if users[file] == 1]
+        total = sum(size(file) for file in (path, *own))
+        if total > HEAVIEST:
+            parts = parts_of(page) | {file.name: size(file) for file in own}
+            most = sorted(parts, key=parts.__getitem__, reverse=True)[:3]
+            yield (
+                f"{path.relative_to(site.root)}: it has {total:,} bytes of its own, "
+                f"more than {HEAVIEST:,}; most are in its "
+                + ", ".join(f"{part} ({parts[part]:,})" for part in most)
+            )
+
+
+def files(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Path]:
+    """Yield the files of the site that a browser fetches to show a page."""
+    for address in filter(None, fetched(page)):
+        local = urlsplit(address)
+        file = lead(path, unquote(local.path), site)
+        if not (local.scheme or local.netloc) and file.is_file():
+            yield file
+
+
+def size(path: Path) -> int:
+    """Return how many bytes a file has."""
+    return path.stat().st_size
+
+
+def parts_of(page: BeautifulSoup) -> dict[str, int]:
+    """Say how many bytes of a page are code, and how many are of other kinds."""
+    return {
+        kind: sum(len(str(tag).encode()) for tag in page.select(selector))
+        for kind, selector in KINDS.items()
+    }
+
+
 def unescaped_markup(article: Tag) -> Iterator[str]:
     """Look for tags in code and output, where highlighting alone may put some.
 
@@ -223,14 +269,19 @@ def unescaped_markup(article: Tag) -> Iterator[str]:
         yield f"it holds an output of markup: {str(tag)[:60]}"
 
 
-def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
-    """Look for anything that a browser would fetch over the network on opening."""
-    wanted = [tag.get(FETCHING[tag.name]) for tag in page.find_all(list(FETCHING))]
+def fetched(page: BeautifulSoup) -> Iterator[str]:
+    """Yield the addresses that a browser fetches when a page is opened."""
+    for tag in page.find_all(list(FETCHING)):
+        yield tag.get(FETCHING[tag.name]) or ""
     for link in page.find_all("link"):
         if FETCHING_LINKS & set(link.get("rel", [])):
-            wanted.append(link.get("href"))
-    for address in wanted:
-        if address and re.match(r"(\w+:)?//", address):
+            yield link.get("href") or ""
+
+
+def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
+    """Look for anything that a browser would fetch over the network on opening."""
+    for address in fetched(page):
+        if re.match(r"(\w+:)?//", address):
             yield f"it fetches {address}"
     for tag in page.select("style, [style]"):
         yield from fetched_by_style(tag.get("style") or tag.get_text())

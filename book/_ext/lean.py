@@ -6,31 +6,41 @@ or not it is asked for, adds scripts to each article and one that fails in each 
 Pygments says of every word of a code what it is, which is more than half of a page. The
 two styles, light and dark, tell few kinds apart: those that look alike in both are
 marked alike, and what looks like plain text is not marked.
+
+Sphinx wraps every word of a code in the text, so that it does not break. A name would
+not break anyhow.
 """
 
+import re
 from collections.abc import Iterable
-from typing import IO
+from typing import IO, Any
 
 from pygments.formatters import HtmlFormatter
 from pygments.styles import get_style_by_name
-from pygments.token import STANDARD_TYPES, Generic, _TokenType
+from pygments.token import STANDARD_TYPES, Generic, Token, _TokenType
 from sphinx.application import Sphinx
 from sphinx.highlighting import PygmentsBridge
 
 UNUSED = "sphinx_thebe"
+Tokens = Iterable[tuple[_TokenType, str]]
+UNBREAKABLE = re.compile(r'<span class="pre">([\w.]+|[^&])</span>', re.ASCII)
 STYLES = ("pygments_light_style", "pygments_dark_style")
 
 
 class LeanFormatter(HtmlFormatter):
     """Write code with one mark for all that looks alike; see `seen_alike`."""
 
-    def format(
-        self, tokensource: Iterable[tuple[_TokenType, str]], outfile: IO[str]
-    ) -> None:
-        """Write the code, each of its tokens as the first kind that looks the same."""
+    def format(self, tokensource: Tokens, outfile: IO[str]) -> None:
+        """Write the code."""
+        super().format(self.fewer(tokensource), outfile)
+
+    def fewer(self, tokens: Tokens) -> Tokens:
+        """Let each token be of the first kind that looks the same, a space of any."""
         alike = self.options["alike"]
-        tokens = ((alike.get(kind, kind), text) for kind, text in tokensource)
-        super().format(tokens, outfile)
+        before = Token
+        for kind, text in tokens:
+            before = before if text.strip(" ") == "" else alike.get(kind, kind)
+            yield before, text
 
 
 def seen_alike(styles: Iterable[str]) -> dict[_TokenType, _TokenType]:
@@ -55,6 +65,15 @@ def mark_few(app: Sphinx) -> None:
         app.builder.highlighter.formatter_args["alike"] = alike
 
 
+def unwrap(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Take the wrapping off what needs none, in a page and in its table of contents."""
+    for part in ("body", "toc"):
+        if part in context:
+            context[part] = UNBREAKABLE.sub(r"\1", context[part])
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Take back what the unused extension, set up before this one, has asked for."""
     for listeners in app.events.listeners.values():
@@ -63,4 +82,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     css_files[:] = [each for each in css_files if each[0] != "sphinx-thebe.css"]
     PygmentsBridge.html_formatter = LeanFormatter
     app.connect("builder-inited", mark_few)
+    app.connect("html-page-context", unwrap)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -97,8 +97,7 @@ class WholeProgram(SphinxDirective):
         path = TESTS / f"{file}.py"
         line = defined_in(path)[function].lineno
         address = sources.own_place(self.env.app, path, line)
-        name = f'<code class="literal">{file}::{function}</code>'
-        return f'<li><a href="{address}">{name}</a></li>'
+        return f'<li><a href="{address}">{file}::{function}</a></li>'
 
 
 def holder(name: str) -> str:
