@@ -1,4 +1,4 @@
-"""What a page is spared does not show: the same code, told apart where it was before."""
+"""What pages are spared does not show: the code is told apart where it was before."""
 
 import re
 

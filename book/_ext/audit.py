@@ -8,6 +8,7 @@ every page, and nothing that came from data. No page is heavy. A page of the boo
 the library's lines as they are, describes its pictures, and holds no traceback.
 """
 
+import gc
 import re
 import sys
 import textwrap
@@ -317,4 +318,5 @@ def lead(path: Path, address: str, site: Site) -> Path:
 
 
 if __name__ == "__main__":
+    gc.disable()  # the trees stay to the end; to look through them for waste takes time
     sys.exit(min(main(Path(sys.argv[1]).resolve()), 1))

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms.images import ImageConverter
 
 COLOURS = (64, 128, 256)
-UNSEEN = 12  # of 255
+UNSEEN = 8  # of 255
 MANY = 0.001  # of the pixels
 
 
