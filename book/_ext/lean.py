@@ -35,7 +35,7 @@ class LeanFormatter(HtmlFormatter):
         super().format(self.fewer(tokensource), outfile)
 
     def fewer(self, tokens: Tokens) -> Tokens:
-        """Let each token be of the first kind that looks the same, a space of any."""
+        """Let each token be of the briefest kind of its look, and a space of any."""
         alike = self.options["alike"]
         before = Token
         for kind, text in tokens:
@@ -44,7 +44,7 @@ class LeanFormatter(HtmlFormatter):
 
 
 def seen_alike(styles: Iterable[str]) -> dict[_TokenType, _TokenType]:
-    """Map the kinds of token to the first that looks the same in all of the styles.
+    """Map the kinds of token to the briefest that looks the same in all of the styles.
 
     What a session shows is left alone: a prompt cannot be selected, however it looks.
     """
@@ -52,7 +52,7 @@ def seen_alike(styles: Iterable[str]) -> dict[_TokenType, _TokenType]:
     first: dict[str, _TokenType] = {}
     return {
         kind: first.setdefault(str([look(kind) for look in looks]), kind)
-        for kind in STANDARD_TYPES
+        for kind in sorted(STANDARD_TYPES, key=lambda kind: len(STANDARD_TYPES[kind]))
         if kind not in Generic
     }
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageChops
 from sphinx.application import Sphinx
 from sphinx.transforms.post_transforms.images import ImageConverter
 
-COLOURS = (64, 128, 256)
+COLOURS = (32, 64, 128, 256)
 UNSEEN = 8  # of 255
 MANY = 0.001  # of the pixels
 
