@@ -32,7 +32,7 @@ book: .venv/.installed-book
 test: .venv/.installed-test
 	$(BIN)/pytest --cov --cov-fail-under=95
 
-# Speed beside other programs, ten minutes of it: into src/hardway/record.json, which the
+# Speed beside other programs, a quarter of an hour of it: into src/hardway/record.json, which the
 # book shows, and benchmarks/record.md. Nothing else should run meanwhile.
 bench: .venv/.installed-bench
 	$(BIN)/python benchmarks _build/bench

@@ -11,16 +11,16 @@ import sys
 from datetime import date
 from pathlib import Path
 
-import load
-import tokenizer
 import torch
 from rich.console import Console
 
 import hardway
+import load
 import models
 import precision
 import report
 import speed
+import tokenizer
 from measure import clock, interleave, machine, streaming, summary
 
 HERE = Path(__file__).parent
@@ -34,8 +34,13 @@ def main(directory: Path) -> None:
     models.write_random(directory)
     peers = speed.Peers(directory)
     record = {"date": date.today().isoformat(), "machine": machine()}
+    console.print("Measuring: decode …")
+    memory = streaming()
+    found = interleave(memory | speed.decode(peers))
+    read = {name: found.pop(name) for name in memory}
+    record["bandwidth"] = summary(read, "GB/s")
+    record["decode"] = summary(found, "tokens/s")
     for name, unit, runs in (
-        ("decode", "tokens/s", streaming() | speed.decode(peers)),
         ("prefill", "s", speed.prefill(peers)),
         ("batch of 8", "tokens/s", speed.batched(peers, 8)),
         ("batch of 32", "tokens/s", speed.batched(peers, 32)),

@@ -61,8 +61,7 @@ def longest(kind: str) -> Callable[[Record], float]:
 
 def bandwidth(record: Record) -> float:
     """Return the fastest that memory was read, in GB/s."""
-    sums = [name for name in record["decode"] if name.startswith("sum ")]
-    return max(median(record, "decode", name) for name in sums)
+    return max(median(record, "bandwidth", way) for way in record["bandwidth"])
 
 
 def streamed(record: Record, kind: str) -> float:

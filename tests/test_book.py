@@ -65,11 +65,17 @@ def test_the_library_s_hash_changes_with_any_of_its_files(
     tmp_path: Path,
 ) -> None:
     hashes = set()
-    for name, text in [("a.py", ""), ("a.py", "x"), ("b.py", ""), ("c/d.py", "y")]:
+    for name, text in [
+        ("a.py", ""),
+        ("a.py", "x"),
+        ("b.py", ""),
+        ("c/d.py", "y"),
+        ("e.json", "{}"),
+    ]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
         hashes.add(tree_hash(tmp_path))
-    assert len(hashes) == 4
+    assert len(hashes) == 5
     before = tree_hash(tmp_path, "*")
     (tmp_path / "a.css").touch()
     assert tree_hash(tmp_path) in hashes

@@ -38,10 +38,16 @@ def facts() -> dict[str, str]:
     }
 
 
-def tree_hash(directory: Path, files: str = "*.py") -> str:
-    """Hash the files of one kind below a directory, names and contents."""
+def tree_hash(directory: Path, *kinds: str) -> str:
+    """Hash the files of some kinds below a directory, names and contents.
+
+    The kinds are patterns; without any, they are those that a page can come from: code
+    and data.
+    """
     digest = hashlib.sha256()
-    for path in sorted(filter(Path.is_file, directory.rglob(files))):
+    kinds = kinds or ("*.py", "*.json")
+    found = {path for kind in kinds for path in directory.rglob(kind)}
+    for path in sorted(filter(Path.is_file, found)):
         name = path.relative_to(directory).as_posix()
         digest.update(name.encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()
