@@ -20,7 +20,6 @@ from hardway import GPT2, KVCache, block, fast
 from measure import clock
 
 Runs = dict[str, Callable[[], float]]
-Product = Callable[[Tensor, Tensor], Tensor]
 NEW = 64
 PROMPT = 32
 
@@ -32,32 +31,26 @@ class Taught(GPT2):
 
 
 @contextmanager
-def always(product: Product) -> Iterator[None]:
+def always_multiply(onednn: bool) -> Iterator[None]:
     """Use one product for all matrices, whatever their place in memory suggests."""
-
-    def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        out = product(x, weight)
-        return out if bias is None else out + bias
-
-    with patch.object(fast, "linear", linear):
+    with (
+        patch.object(fast, "linear", fast.multiply),
+        patch.object(fast, "HAS_ONEDNN", onednn),
+    ):
         yield
 
 
 def steps(run: Callable[[GPT2], float], peers: "Peers") -> Runs:
     """Measure what each step from the taught block to the fast one brings."""
 
-    def with_product(product: Product) -> float:
-        with always(product):
-            return run(peers.float32)
-
-    def taught() -> float:
-        with always(torch.matmul):  # for the logits, too
-            return run(peers.taught)
+    def multiplying(model: GPT2, onednn: bool) -> float:
+        with always_multiply(onednn):
+            return run(model)
 
     return {
-        "hardway, taught block": taught,
-        "hardway, large steps": lambda: with_product(torch.matmul),
-        "hardway, oneDNN": lambda: with_product(fast.multiply),
+        "hardway, taught block": lambda: multiplying(peers.taught, onednn=False),
+        "hardway, large steps": lambda: multiplying(peers.float32, onednn=False),
+        "hardway, oneDNN": lambda: multiplying(peers.float32, onednn=True),
         "hardway float32": lambda: run(peers.float32),
         "hardway float16": lambda: run(peers.float16),
     }

@@ -40,8 +40,11 @@ def test_linear_equals_torch(
     if by == "columns":
         weight = weight.T.contiguous().T
     x = randn(*leading, n_in, dtype=dtype, seed=2)
-    assert_close(fast.linear(x, weight, bias), F.linear(x, weight.T, bias))
+    expected = F.linear(x, weight.T, bias)
+    assert_close(fast.linear(x, weight, bias), expected)
     assert_close(fast.linear(x, weight), F.linear(x, weight.T))
+    bent = F.gelu(expected, approximate="tanh")
+    assert_close(fast.linear(x, weight, bias, gelu=True), bent, factor=10)
 
 
 @pytest.mark.usefixtures("onednn")
@@ -89,6 +92,27 @@ def test_the_block_equals_the_taught_one(
     found, nothing = fast.transformer_block(x, *arguments)
     assert nothing is None
     assert_close(found, block.transformer_block(x, *arguments)[0], factor=10)
+
+
+@FLOATS
+@pytest.mark.usefixtures("onednn")
+@pytest.mark.parametrize("asked", [1, 3, 9])
+def test_the_block_answers_for_as_many_last_positions_as_the_mask_has_rows(
+    asked: int, dtype: torch.dtype
+) -> None:
+    weights, visible = block_weights(24, dtype), causal_mask(9, 9)
+    x, remembered = randn(2, 9, 24, dtype=dtype), []
+
+    def remember(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        remembered.append((k, v))
+        return k, v
+
+    arguments = (weights, 3, 1e-5)
+    found, _ = fast.transformer_block(x, *arguments, visible[-asked:], remember)
+    expected, _ = block.transformer_block(x, *arguments, visible, remember)
+    assert_close(found, expected[:, -asked:], factor=10)
+    for all_of_them, taught in zip(*remembered, strict=True):
+        assert_close(all_of_them, taught, factor=10)
 
 
 @FLOATS
@@ -187,10 +211,20 @@ def test_what_changes_a_weight_in_place_is_seen_at_once() -> None:
 
 
 @pytest.mark.parametrize("n_tokens", [1, 6])
-def test_gradients_are_those_of_the_taught_model(n_tokens: int) -> None:
+@pytest.mark.parametrize(
+    "learning",
+    [
+        ("h.0.attn.c_attn.weight", "wte.weight"),
+        ("h.1.mlp.c_fc.bias",),
+        ("h.1.ln_2.weight",),
+    ],
+    ids=str,
+)
+def test_gradients_are_those_of_the_taught_model(
+    learning: tuple[str, ...], n_tokens: int
+) -> None:
     model = random_model()
     tokens = random_tokens(model.config, n_tokens)
-    learning = ("h.0.attn.c_attn.weight", "wte.weight")
     gradients = []
     for kind in (GPT2, Taught):
         weights = {

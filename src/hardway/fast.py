@@ -6,7 +6,6 @@ runs these, and ``GPT2.trace`` the taught ones.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -27,33 +26,32 @@ def computing_dtype(stored: torch.dtype) -> torch.dtype:
     return torch.promote_types(stored, torch.float32)
 
 
-def sum_rows(x: Tensor, weight: Tensor) -> Tensor:
+def sum_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply a vector by a matrix that lies in memory row by row.
 
     ``x @ weight`` is the sum of the matrix's rows, each times one number of the vector.
-    Torch knows such a sum as an embedding bag; here each core fills one with its share
-    of the rows. x: [n_in]; weight: [n_in, n_out]. Returns [n_out]. How fast is it?
+    Here each core adds up a share of them, or several. x: [n_in]; weight: [n_in,
+    n_out]. Returns [n_out]. How fast is it?
     """
-    rows, starts = _shares(len(weight), torch.get_num_threads())
-    bags = F.embedding_bag(rows, weight, starts, mode="sum", per_sample_weights=x)
-    return bags.sum(dim=0)
+    n_in, n_out = weight.shape
+    cores = min(torch.get_num_threads(), n_in)
+    n = next(n for n in range(cores, n_in + 1) if n_in % n == 0)  # shares of one size
+    sums = torch.bmm(x.view(n, 1, -1), weight.view(n, -1, n_out))
+    out = sums.sum(dim=(0, 1))
+    return out if bias is None else out + bias
 
 
-@lru_cache
-def _shares(n: int, n_cores: int) -> tuple[Tensor, Tensor]:
-    """Number ``n`` rows, and say at which of them each core's share starts."""
-    n_cores = min(n, n_cores)
-    return torch.arange(n), torch.arange(n_cores) * n // n_cores
-
-
-def dot_columns(x: Tensor, weight: Tensor) -> Tensor:
+def dot_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Multiply a vector by a matrix of half the precision that lies column by column.
 
     One number after the other is the dot product of the vector with a column. The
     products are added up in float32, the sums rounded to the matrix's dtype.
     x: [n_in]; weight: [n_in, n_out]. Returns [n_out], of x's dtype. How fast is it?
     """
-    return torch.mv(weight.T, x.to(weight.dtype)).to(x.dtype)
+    columns, halved = weight.T, x.to(weight.dtype)
+    if bias is None:
+        return torch.mv(columns, halved).to(x.dtype)
+    return torch.addmv(bias, columns, halved).to(x.dtype)
 
 
 def laid_out(name: str, weight: Tensor) -> Tensor:
@@ -68,40 +66,51 @@ def laid_out(name: str, weight: Tensor) -> Tensor:
     return weight
 
 
-def multiply(x: Tensor, weight: Tensor) -> Tensor:
+def multiply(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+) -> Tensor:
     """Multiply vectors by a matrix, in x's precision, with all the processor's might.
 
+    Bias and GELU are applied to each number while it is at hand.
     x: [..., n_in]; weight: [n_in, n_out]. Returns [..., n_out], of x's dtype. How fast
     is it?
     """
     weight = weight.to(x.dtype)
-    if HAS_ONEDNN and x.dtype == torch.float32 and not _is_learning(x, weight):
+    bias = None if bias is None else bias.to(x.dtype)
+    if HAS_ONEDNN and x.dtype == torch.float32 and not _is_learning(x, weight, bias):
         product = torch.ops.mkldnn._linear_pointwise
-        out: Tensor = product(x, weight.T, None, "none", [], "")
-        return out
-    return x @ weight
+        then = "gelu" if gelu else "none"
+        fused: Tensor = product(x, weight.T, bias, then, [], "tanh")
+        return fused
+    out = F.linear(x, weight.T, bias)
+    return F.gelu(out, approximate="tanh") if gelu else out
 
 
-def _is_learning(x: Tensor, weight: Tensor) -> bool:
-    """Say whether someone wants the gradient, which only the usual product has."""
-    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+def _is_learning(*tensors: Tensor | None) -> bool:
+    """Say whether someone wants a gradient, which only the usual product has."""
+    return torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in tensors if tensor is not None
+    )
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+) -> Tensor:
     """Do ``x @ weight + bias`` in the way that the matrix's place in memory suggests.
 
     x: [..., n_in], float32 or float64; weight: [n_in, n_out], of x's dtype or a smaller
-    one; bias: [n_out]. Returns [..., n_out], of x's dtype. How fast is it?
+    one; bias: [n_out]. Returns [..., n_out], of x's dtype; its GELU on demand. How fast
+    is it?
     """
-    product = multiply
-    if x.numel() == len(weight) and not _is_learning(x, weight):  # a single vector
-        if weight.dtype == torch.float32 == x.dtype and weight.is_contiguous():
-            product = sum_rows
-        elif weight.dtype != x.dtype and weight.T.is_contiguous():
-            product = dot_columns
-    vectors = x if product is multiply else x.flatten()
-    out = product(vectors, weight).view(*x.shape[:-1], -1)
-    return out if bias is None else out + bias
+    alone = x.numel() == len(weight) and not _is_learning(x, weight)
+    if alone and weight.dtype == torch.float32 == x.dtype and weight.is_contiguous():
+        out = sum_rows(x.flatten(), weight, bias)
+    elif alone and weight.dtype != x.dtype and weight.T.is_contiguous():
+        out = dot_columns(x.flatten(), weight, bias)
+    else:
+        return multiply(x, weight, bias, gelu)
+    out = out.view(*x.shape[:-1], -1)
+    return F.gelu(out, approximate="tanh") if gelu else out
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
@@ -119,12 +128,14 @@ def self_attention(
     """Do what `hardway.attention.self_attention` does, but keep no attention weights.
 
     Torch's fused attention never has a row of them in memory whole (Dao et al. 2022).
-    How fast is it?
+    Only the positions that ``visible`` has a row for, the last ones, look. How fast is
+    it?
     """
     qkv = linear(x, weights["attn.c_attn.weight"], weights["attn.c_attn.bias"])
-    q, k, v = (split_heads(part, n_head) for part in qkv.chunk(3, dim=-1))
+    q, k, v = split_heads(qkv, 3 * n_head).chunk(3, dim=-3)
     if remember is not None:
         k, v = remember(k, v)
+    q = q[..., -visible.shape[-2] :, :]
     mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
     out = linear(
         merge_heads(mixed), weights["attn.c_proj.weight"], weights["attn.c_proj.bias"]
@@ -134,8 +145,8 @@ def self_attention(
 
 def mlp(x: Tensor, weights: Mapping[str, Tensor]) -> Tensor:
     """Do what `hardway.block.mlp` does, with GELU in one step. How fast is it?"""
-    hidden = linear(x, weights["mlp.c_fc.weight"], weights["mlp.c_fc.bias"])
-    hidden = F.gelu(hidden, approximate="tanh")
+    fc = weights["mlp.c_fc.weight"], weights["mlp.c_fc.bias"]
+    hidden = linear(x, *fc, gelu=True)
     return linear(hidden, weights["mlp.c_proj.weight"], weights["mlp.c_proj.bias"])
 
 
@@ -149,10 +160,11 @@ def transformer_block(
 ) -> tuple[Tensor, None]:
     """Do what `hardway.block.transformer_block` does, but keep no attention weights.
 
+    Returns the stream at the positions that ``visible`` has a row for, the last ones.
     How fast is it?
     """
     normed = layer_norm(x, weights["ln_1.weight"], weights["ln_1.bias"], epsilon)
     attended, _ = self_attention(normed, weights, n_head, visible, remember)
-    x = x + attended
+    x = x[..., -visible.shape[-2] :, :] + attended
     normed = layer_norm(x, weights["ln_2.weight"], weights["ln_2.bias"], epsilon)
     return x + mlp(normed, weights), None

@@ -331,7 +331,7 @@ class GPT2:
         self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]
         self._check_sizes(batch, cache, last_only)
-        for x, _ in self._stream(self.run_block, batch, cache, n_pad):
+        for x, _ in self._stream(self.run_block, batch, cache, n_pad, last_only):
             pass  # only the stream behind the last block counts
         logits = self.logits(x[:, -1:] if last_only else x)
         return logits if tokens.dim() == 2 else logits[0]
@@ -366,8 +366,12 @@ class GPT2:
         tokens: Tensor,
         cache: KVCache | None = None,
         n_pad: Tensor | None = None,
+        last_only: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
-        """Yield the stream after the embeddings and, with attention, each block."""
+        """Yield the stream after the embeddings and, with attention, each block.
+
+        With ``last_only`` the last block has to ask for the last position alone.
+        """
         past = cache.length if cache is not None else 0
         total = past + tokens.shape[1]
         positions, visible = torch.arange(past, total), causal_mask(total - past, total)
@@ -379,6 +383,8 @@ class GPT2:
         yield x, None
         n_head, epsilon = self.config.n_head, self.config.layer_norm_epsilon
         for layer, block in enumerate(self.blocks):
+            if last_only and layer == len(self.blocks) - 1:
+                visible = visible[..., -1:, :]
             remember = partial(cache.append, layer) if cache is not None else None
             x, weights = run_block(x, block, n_head, epsilon, visible, remember)
             yield x, weights
