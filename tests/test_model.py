@@ -229,7 +229,9 @@ def test_weights_of_any_format_become_the_dtype_asked_for(pocket: GPT2) -> None:
     assert {tensor.dtype for tensor in pocket.weights.values()} == {torch.float32}
 
 
-@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+@pytest.mark.parametrize(
+    "dtype", [torch.int64, torch.bool, torch.uint8, torch.float8_e4m3fn], ids=str
+)
 def test_a_dtype_without_fractions_is_refused(dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="dtype must be a floating-point type"):
         GPT2.from_pretrained("pocket", dtype=dtype)
@@ -579,12 +581,14 @@ def test_weights_that_do_not_fit_the_config(
     [
         (["ln_f.bias"], "torch.float32, torch.float64"),
         (list(expected_shapes(SMALL)), "torch.int64"),
+        (list(expected_shapes(SMALL)), "torch.float8_e5m2"),
     ],
 )
 def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> None:
     weights = random_model().weights
-    other = torch.float64 if len(changed) == 1 else torch.int64
-    with pytest.raises(ValueError, match=f"one floating-point type, not {named}$"):
+    other = getattr(torch, named.rpartition(".")[-1])
+    message = f"one floating-point type such as float32, not {named}$"
+    with pytest.raises(ValueError, match=message):
         GPT2(SMALL, weights | {name: weights[name].to(other) for name in changed})
 
 
@@ -597,7 +601,7 @@ def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> Non
         (
             "ln_f.bias",
             torch.ones(24, dtype=torch.int8),
-            "torch.int8, which is no floating-point",
+            "torch.int8, not a floating-point type such as float32",
         ),
         ("steps", torch.ones(1, dtype=torch.int64), "holds 'steps', unknown for n_la"),
     ],

@@ -284,9 +284,12 @@ def test_naive_heap_and_traced_merges_agree(word: bytes, tokenizer: Tokenizer) -
         st.tuples(*[st.text(st.sampled_from("abc"), min_size=1, max_size=3)] * 2)
     ),
 )
+@example(word=b"abcabca", pairs=[("b", "c"), ("abc", "a"), ("a", "bc")])
+@example(word=b"aaaaa", pairs=[("aa", "a"), ("a", "a")])
 def test_merges_agree_under_any_ranks(
     word: bytes, pairs: list[tuple[str, str]]
 ) -> None:
+    """Even if a pair comes before those that make its pieces, or if two make one."""
     ranks = {(a.encode(), b.encode()): rank for rank, (a, b) in enumerate(pairs)}
     assert merge_heap(word, ranks) == merge_naive(word, ranks)
 

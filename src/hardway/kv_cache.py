@@ -27,6 +27,15 @@ def check_size(what: str, n_bytes: int) -> None:
         )
 
 
+def is_usable(dtype: torch.dtype) -> bool:
+    """Say whether torch computes with it: the float8 types are for storage. Chapter 8.
+
+    >>> is_usable(torch.bfloat16), is_usable(torch.float8_e4m3fn)
+    (True, False)
+    """
+    return dtype.is_floating_point and dtype.itemsize > 1
+
+
 class KVCache:
     """Room for the keys and values of every layer, allocated once.
 
@@ -56,8 +65,10 @@ class KVCache:
             raise ValueError(
                 f"batch_size must be a whole number from 1 on, not {batch_size!r}"
             )
-        if not dtype.is_floating_point:
-            raise ValueError(f"dtype must be a floating-point type, not {dtype}")
+        if not is_usable(dtype):
+            raise ValueError(
+                f"dtype must be a floating-point type such as float32, not {dtype}"
+            )
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0
         shape = (config.n_layer, batch_size, config.n_head, max_len, config.d_head)
         check_size("the cache", 2 * math.prod(shape) * dtype.itemsize)

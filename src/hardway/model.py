@@ -19,7 +19,7 @@ from hardway import fast, hub, safetensors
 from hardway.attention import causal_mask
 from hardway.block import transformer_block
 from hardway.embeddings import embed
-from hardway.kv_cache import KVCache, check_size
+from hardway.kv_cache import KVCache, check_size, is_usable
 from hardway.safetensors import show
 
 MAX_LAYERS = 1000  # ten times those of any GPT: a damaged number would fill the memory
@@ -133,8 +133,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
     """Convert a weight; refuse what no arithmetic on fractions can use."""
-    if not tensor.is_floating_point():
-        problem = f"holds {tensor.dtype}, which is no floating-point type"
+    if not is_usable(tensor.dtype):
+        problem = f"holds {tensor.dtype}, not a floating-point type such as float32"
         raise ValueError(f"{show(name)} {problem}")
     _check_finite(name, tensor)
     if dtype == tensor.dtype:
@@ -265,10 +265,11 @@ class GPT2:
         _check_shapes(config, weights)
         shapes = expected_shapes(config)
         dtypes = {weights[name].dtype for name in shapes}
-        if len(dtypes) > 1 or not all(dtype.is_floating_point for dtype in dtypes):
+        if len(dtypes) > 1 or not all(map(is_usable, dtypes)):
             kinds = ", ".join(sorted(map(str, dtypes)))
             raise ValueError(
-                f"the weights must share one floating-point type, not {kinds}"
+                "the weights must share one floating-point type such as float32, not "
+                f"{kinds}"
             )
         self.config = config
         self.weights = {name: fast.laid_out(name, weights[name]) for name in shapes}
@@ -293,7 +294,7 @@ class GPT2:
         where they are missing, `ValueError` where they are not a GPT-2, or hold NaN or
         infinity. Chapter 6.
         """
-        if not dtype.is_floating_point:
+        if not is_usable(dtype):
             raise ValueError(
                 f"dtype must be a floating-point type such as float32, not {dtype}"
             )

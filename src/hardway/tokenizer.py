@@ -132,21 +132,22 @@ def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
     ]
     heapq.heapify(heap)
     while heap:
-        _, i, pair = heapq.heappop(heap)
-        j = after[i]
-        if j == n or (pieces[i], pieces[j]) != pair:
-            continue  # stale: one of the two halves has been merged into something else
-        pieces[i], pieces[j] = pieces[i] + pieces[j], b""
-        after[i] = after[j]
-        if after[i] < n:
-            before[after[i]] = i
-        for left, right in ((before[i], i), (i, after[i])):
-            if (
-                left >= 0
-                and right < n
-                and (new := (pieces[left], pieces[right])) in ranks
-            ):
-                heapq.heappush(heap, (ranks[new], left, new))
+        best, new = heap[0][0], []
+        while heap and heap[0][0] == best:  # wherever it stands, from left to right
+            _, i, pair = heapq.heappop(heap)
+            j = after[i]
+            if j == n or (pieces[i], pieces[j]) != pair:
+                continue  # stale: a half of it has been merged into something else
+            pieces[i], pieces[j] = pieces[i] + pieces[j], b""
+            after[i] = after[j]
+            if after[i] < n:
+                before[after[i]] = i
+            for left, right in ((before[i], i), (i, after[i])):
+                if left >= 0 and right < n:
+                    new.append((left, (pieces[left], pieces[right])))
+        for i, pair in new:
+            if pair in ranks:
+                heapq.heappush(heap, (ranks[pair], i, pair))
     return [piece for piece in pieces if piece]
 
 
