@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
@@ -20,8 +21,7 @@ IN_PARTS = (
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the kernel client's own
 def test_a_line_printed_in_parts_stays_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(utils, "executenb", utils.executenb)  # to put it back
-    execution.setup(None)
+    monkeypatch.setattr(utils, "executenb", execution.execute)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(IN_PARTS)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     result = utils.single_nb_execution(
@@ -40,8 +40,7 @@ def test_a_line_printed_in_parts_stays_a_line(monkeypatch: pytest.MonkeyPatch) -
 def test_case_40_a_failing_cell_is_still_a_failure(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(utils, "executenb", utils.executenb)
-    execution.setup(None)
+    monkeypatch.setattr(utils, "executenb", execution.execute)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     result = utils.single_nb_execution(
@@ -76,9 +75,17 @@ KERNEL = "---\nfile_format: mystnb\nkernelspec: {name: python3}\n---\n# A page\n
 
 def build(directory: Path, cell: str) -> subprocess.CompletedProcess[str]:
     """Build a page with one cell as the book builds its own."""
-    (directory / "conf.py").write_text(SETTINGS)
     page = f"{KERNEL}\n```{{code-cell}}\n{cell}\n```\n\n{{glue:text}}`hostile`\n"
-    (directory / "index.md").write_text(page, encoding="utf-8")
+    return build_pages(directory, {"index": page})
+
+
+def build_pages(
+    directory: Path, pages: Mapping[str, str]
+) -> subprocess.CompletedProcess[str]:
+    """Build pages as the book builds its own."""
+    (directory / "conf.py").write_text(SETTINGS)
+    for name, page in pages.items():
+        (directory / f"{name}.md").write_text(page, encoding="utf-8")
     sphinx = [sys.executable, "-m", "sphinx", "-n", "-W", "--keep-going"]
     return subprocess.run(
         [*sphinx, directory, directory / "html"],
@@ -114,3 +121,25 @@ def test_case_40_a_failing_cell_fails_the_build(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in built.stderr
     settings = (REPOSITORY / "_config.yml").read_text(encoding="utf-8")
     assert "nb_execution_raise_on_error: true" in settings
+
+
+def test_pages_run_before_they_are_read_but_what_measures_time_runs_alone(
+    tmp_path: Path,
+) -> None:
+    page = KERNEL.replace("---\n#", "orphan: true\n---\n#")
+    cell = "\n```{code-cell}\n:tags: [%s]\n6 * 7\n```\n"
+    pages = dict.fromkeys(("index", "other"), page + cell % "")
+    pages["clock"] = page + cell % "measured"
+    pages["prose"] = "---\norphan: true\n---\n# No cells"
+    built = build_pages(tmp_path, pages)
+    assert built.returncode == 0, built.stderr
+    ahead, reading, during = built.stdout.partition("reading sources")
+    assert reading
+    for name in ("index", "other"):
+        assert f"{name}.md: Executed notebook" in ahead
+        assert f"{name}.md: Using cached notebook" in during
+    assert "clock.md" not in ahead
+    assert "clock.md: Executed notebook" in during
+    again = build_pages(tmp_path, pages | {"other": pages["other"] + "\nMore.\n"})
+    assert "Executed notebook" not in again.stdout
+    assert "42" in (tmp_path / "html" / "clock.html").read_text(encoding="utf-8")

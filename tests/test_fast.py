@@ -60,6 +60,7 @@ def test_weights_of_half_the_precision_meet_vectors_of_the_whole(
     x = randn(*leading, 48, seed=2)
     found = fast.linear(x, weight, bias)
     assert found.dtype == torch.float32
+    assert torch.equal(found, fast.linear(x, weight, bias.float()))
     exact = F.linear(x.double(), weight.T.double(), bias.double())
     error = (found - exact).abs().max() / exact.abs().max()
     assert error < (2e-6 if x.numel() > 48 or by == "rows" else ROUNDING[dtype])

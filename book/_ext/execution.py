@@ -9,18 +9,31 @@ Sphinx escapes; characters that act instead of being seen are escaped here.
 
 When all cells are done, the kernel itself is asked what it ran on. The answer stays
 with the notebook, in the cache too, where `provenance` reads it.
+
+Sphinx reads one page after the other, and would run them so. Instead those whose run
+the cache lacks are run before the reading, two at a time, which then finds them there.
 """
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbclient
 import nbformat
+from docutils.utils import new_document
+from jupyter_cache import get_cache
 from jupyter_cache.executors import utils
+from myst_nb.core.execute import create_client
+from myst_nb.core.loggers import SphinxDocLogger
+from myst_nb.core.read import NbReader, create_nb_reader
 from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 
 from acting import escaped
+
+AT_ONCE = 2  # each may have a model of full size in memory
 
 QUESTION = f"""
 import json, sys
@@ -53,7 +66,36 @@ def escape(output: nbformat.NotebookNode) -> None:
             texts[kind] = escaped(text)
 
 
+def run_ahead(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
+    """Run pages before they are read; one that the cache has costs nothing here.
+
+    Where a cell measures time, the page waits until it has the machine to itself.
+    """
+    config = env.mystnb_config
+
+    def run(page: str) -> None:
+        path = env.doc2path(page)
+        text = Path(path).read_text(encoding="utf-8")
+        reader: NbReader | None = create_nb_reader(path, env.myst_config, config, text)
+        if reader is None:
+            return  # no cells
+        notebook = reader.read(text)
+        if any("measured" in cell.metadata.get("tags", ()) for cell in notebook.cells):
+            return
+        document = new_document(path)
+        document.settings.env = SimpleNamespace(docname=page)  # the name in its log
+        logger = SphinxDocLogger(document)
+        with create_client(notebook, path, config, logger, reader.read_fmt):
+            pass  # it ran, or was found
+
+    _ = get_cache(config.execution_cache_path).db  # made once, not by both
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(run, pages):
+            pass  # the first page that fails ends the build
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Run every chapter in this way."""
     utils.executenb = execute
+    app.connect("env-before-read-docs", run_ahead)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -51,7 +51,7 @@ def dot_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     columns, halved = weight.T, x.to(weight.dtype)
     if bias is None:
         return torch.mv(columns, halved).to(x.dtype)
-    return torch.addmv(bias, columns, halved).to(x.dtype)
+    return torch.addmv(bias.to(weight.dtype), columns, halved).to(x.dtype)
 
 
 def laid_out(name: str, weight: Tensor) -> Tensor:
