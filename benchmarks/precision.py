@@ -1,6 +1,7 @@
 """What float16 costs: judged by weights that it cannot represent."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import torch
@@ -33,7 +34,7 @@ def agreement(
 
     The first token on which they disagree is also where greedy texts would part.
     """
-    same, wholly, error = 0, 0, 0.0
+    same, wholly, error, spreads = 0, 0, 0.0, []
     for prompt in prompts:
         expected = write(exact, prompt, n_new)
         chosen = expected.argmax(dim=-1)
@@ -42,14 +43,14 @@ def agreement(
         same += int(agree.sum())
         wholly += bool(agree.all())
         error = max(error, float((found - expected).abs().max()))
-    spread = float(expected.std())
+        spreads.append(float(expected.std()))
     return {
         "prompts": len(prompts),
         "tokens": n_new,
         "agreeing tokens": same / (len(prompts) * n_new),
         "equal texts": wholly / len(prompts),
         "largest logit error": error,
-        "spread of the logits": spread,
+        "spread of the logits": statistics.mean(spreads),
     }
 
 

@@ -69,7 +69,9 @@ class Peers:
         self.transformers.eval()
         converted = directory / "ctranslate2"
         if not converted.exists():
-            TransformersConverter(str(directory)).convert(str(converted))
+            half_written = directory / "half-written-ctranslate2"
+            TransformersConverter(str(directory)).convert(str(half_written), force=True)
+            half_written.rename(converted)
         self.converted = converted
         source = torch.Generator().manual_seed(0)
         self.text = torch.randint(0, 50_000, (1024,), generator=source)

@@ -1,11 +1,14 @@
 """What a cell prints reaches the page unbroken, and its kernel says what it ran on."""
 
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 from jupyter_cache.executors import utils
 
@@ -128,18 +131,45 @@ def test_pages_run_before_they_are_read_but_what_measures_time_runs_alone(
 ) -> None:
     page = KERNEL.replace("---\n#", "orphan: true\n---\n#")
     cell = "\n```{code-cell}\n:tags: [%s]\n6 * 7\n```\n"
-    pages = dict.fromkeys(("index", "other"), page + cell % "")
+    pages = {"index": page + cell % "", "other": page + (cell % "") * 2}
+    pages |= dict.fromkeys(("twin", "same"), page + (cell % "") * 3)
     pages["clock"] = page + cell % "measured"
     pages["prose"] = "---\norphan: true\n---\n# No cells"
     built = build_pages(tmp_path, pages)
     assert built.returncode == 0, built.stderr
     ahead, reading, during = built.stdout.partition("reading sources")
     assert reading
-    for name in ("index", "other"):
-        assert f"{name}.md: Executed notebook" in ahead
+    for name in ("index", "other", "same"):
         assert f"{name}.md: Using cached notebook" in during
+    assert ahead.count("Executed notebook") == 3  # the same cells once
     assert "clock.md" not in ahead
     assert "clock.md: Executed notebook" in during
     again = build_pages(tmp_path, pages | {"other": pages["other"] + "\nMore.\n"})
     assert "Executed notebook" not in again.stdout
     assert "42" in (tmp_path / "html" / "clock.html").read_text(encoding="utf-8")
+
+
+def test_an_interrupted_build_stops_its_kernels_and_the_next_one_works(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "slow").touch()
+    cell = "import pathlib, time; time.sleep(120 * pathlib.Path('slow').exists())"
+    (tmp_path / "conf.py").write_text(SETTINGS)
+    page = f"{KERNEL}\n```{{code-cell}}\n{cell}\n```\n"
+    (tmp_path / "index.md").write_text(page, encoding="utf-8")
+    sphinx = [sys.executable, "-m", "sphinx", tmp_path, tmp_path / "html"]
+    with subprocess.Popen(sphinx, cwd=tmp_path, stdout=subprocess.PIPE) as building:
+        parent = psutil.Process(building.pid)
+        kernels = []
+        while not kernels:
+            time.sleep(0.2)
+            assert building.poll() is None
+            kernels = parent.children()
+        time.sleep(2)  # until it runs
+        building.send_signal(signal.SIGINT)
+        building.communicate(timeout=30)
+        assert building.returncode != 0
+    assert psutil.wait_procs(kernels, timeout=10)[1] == []
+    (tmp_path / "slow").unlink()
+    built = build_pages(tmp_path, {})
+    assert built.returncode == 0, built.stderr

@@ -1,5 +1,6 @@
 """The fast block against the taught one, against torch, and in every layout."""
 
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -12,7 +13,7 @@ from hardway.attention import causal_mask, self_attention
 from hardway.model import skip_padding
 from tensors import assert_close, randn
 from test_block import block_weights
-from test_model import random_model, random_tokens
+from test_model import SMALL, random_model, random_tokens
 
 FLOATS = pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 HALVES = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
@@ -66,12 +67,31 @@ def test_weights_of_half_the_precision_meet_vectors_of_the_whole(
     assert error < (2e-6 if x.numel() > 48 or by == "rows" else ROUNDING[dtype])
 
 
-@pytest.mark.parametrize("n_threads", [1, 2, 3, 9])
-@pytest.mark.parametrize("n_in", [1, 2, 7, 48])
-def test_any_number_of_cores_adds_up_the_same_rows(n_in: int, n_threads: int) -> None:
+@pytest.mark.parametrize(
+    ("n_in", "n_threads", "n_bands"),
+    [(48, 1, 1), (48, 2, 2), (48, 5, 6), (48, 9, 12), (7, 2, 1), (1, 2, 1), (2, 2, 2)],
+)
+def test_the_cores_add_up_the_same_rows_in_bands(
+    n_in: int, n_threads: int, n_bands: int
+) -> None:
     x, weight = randn(n_in), randn(n_in, 5, seed=1)
-    with patch.object(torch, "get_num_threads", return_value=n_threads):
+    with (
+        patch.object(torch, "get_num_threads", return_value=n_threads),
+        patch.object(torch, "bmm", wraps=torch.bmm) as bmm,
+    ):
         assert_close(fast.sum_rows(x, weight), x @ weight)
+    assert len(bmm.call_args.args[0]) == len(bmm.call_args.args[1]) == n_bands
+
+
+@HALVES
+@pytest.mark.parametrize("by", ["rows", "columns"])
+def test_vectors_of_another_length_are_refused(by: str, dtype: torch.dtype) -> None:
+    """Even where together they have as many numbers as one that fits."""
+    for weight in (randn(48, 10), randn(48, 10, dtype=dtype)):
+        turned = weight.T.contiguous().T if by == "columns" else weight
+        for x in (randn(2, 24), randn(24), randn(1, 49)):
+            with pytest.raises(RuntimeError):
+                fast.linear(x, turned)
 
 
 @FLOATS
@@ -158,6 +178,31 @@ def test_the_model_runs_the_fast_block_and_its_trace_the_taught_one() -> None:
     assert_close(model(tokens), taught(tokens), factor=20)
 
 
+@pytest.mark.parametrize("kind", [GPT2, Taught])
+@pytest.mark.parametrize("past", [0, 4])
+@pytest.mark.parametrize("n_pad", [None, torch.tensor([0, 3, 1])], ids=str)
+def test_the_last_block_looks_from_the_last_position_only(
+    n_pad: Tensor | None, past: int, kind: type[GPT2]
+) -> None:
+    model = kind(SMALL, random_model(SMALL).weights)
+    tokens = random_tokens(SMALL, 3, 9)
+    everywhere = model(tokens, n_pad=n_pad)
+    cache = KVCache(SMALL, batch_size=3)
+    if past:
+        model(tokens[:, :past], cache, n_pad=n_pad)
+    masks = []
+
+    def run_block(*arguments: Any) -> tuple[Tensor, Tensor | None]:
+        masks.append(list(arguments[4].shape[-2:]))
+        return kind.run_block(*arguments)
+
+    with patch.object(model, "run_block", run_block):
+        last = model(tokens[:, past:], cache, last_only=True, n_pad=n_pad)
+    assert last.shape == (3, 1, SMALL.n_vocab)
+    assert_close(last, everywhere[:, -1:], factor=20)
+    assert masks == [[9 - past, 9]] * (SMALL.n_layer - 1) + [[1, 9]]
+
+
 @pytest.mark.parametrize(
     "config", [Config(31, 12, 24, 3, 2), Config(600, 40, 96, 4, 3)]
 )
@@ -216,6 +261,7 @@ def test_what_changes_a_weight_in_place_is_seen_at_once() -> None:
     "learning",
     [
         ("h.0.attn.c_attn.weight", "wte.weight"),
+        ("h.0.attn.c_attn.weight",),
         ("h.1.mlp.c_fc.bias",),
         ("h.1.ln_2.weight",),
     ],

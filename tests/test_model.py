@@ -355,6 +355,7 @@ def test_a_cache_that_does_not_fit_is_refused(cache: KVCache, message: str) -> N
         torch.tensor([0, 0, 0]),
         torch.tensor(0),
         torch.tensor([0, -1]),
+        torch.tensor([0, 99]),
         torch.tensor([0.0, 1.0]),
         torch.tensor([[0], [1]]),
     ],

@@ -15,19 +15,21 @@ the cache lacks are run before the reading, two at a time, which then finds them
 """
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import nbclient
 import nbformat
+import psutil
 from docutils.utils import new_document
 from jupyter_cache import get_cache
 from jupyter_cache.executors import utils
 from myst_nb.core.execute import create_client
+from myst_nb.core.execute.base import NotebookClientBase
 from myst_nb.core.loggers import SphinxDocLogger
-from myst_nb.core.read import NbReader, create_nb_reader
+from myst_nb.core.read import create_nb_reader
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 
@@ -71,27 +73,47 @@ def run_ahead(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
 
     Where a cell measures time, the page waits until it has the machine to itself.
     """
-    config = env.mystnb_config
-
-    def run(page: str) -> None:
+    if env.mystnb_config.execution_mode != "cache":
+        return
+    cache = get_cache(env.mystnb_config.execution_cache_path)
+    _ = cache.db  # made here, not by two at a time
+    clients = {}  # by what is run: of two pages with the same cells, one
+    for page in pages:
         path = env.doc2path(page)
         text = Path(path).read_text(encoding="utf-8")
-        reader: NbReader | None = create_nb_reader(path, env.myst_config, config, text)
+        reader = create_nb_reader(path, env.myst_config, env.mystnb_config, text)
         if reader is None:
-            return  # no cells
+            continue  # no cells
         notebook = reader.read(text)
         if any("measured" in cell.metadata.get("tags", ()) for cell in notebook.cells):
-            return
+            continue
         document = new_document(path)
         document.settings.env = SimpleNamespace(docname=page)  # the name in its log
         logger = SphinxDocLogger(document)
-        with create_client(notebook, path, config, logger, reader.read_fmt):
+        _, key = cache.create_hashed_notebook(notebook)
+        clients[key] = create_client(
+            notebook, path, env.mystnb_config, logger, reader.read_fmt
+        )
+    run_clients(list(clients.values()))
+
+
+def run_clients(clients: list[NotebookClientBase]) -> None:
+    """Run some at once. One that fails ends the build, when those that run are done."""
+
+    def run(client: NotebookClientBase) -> None:
+        with client:
             pass  # it ran, or was found
 
-    _ = get_cache(config.execution_cache_path).db  # made once, not by both
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(run, pages):
-            pass  # the first page that fails ends the build
+        try:
+            for done in as_completed([pool.submit(run, client) for client in clients]):
+                done.result()
+        except BaseException as stop:
+            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(stop, KeyboardInterrupt):  # kernels do not hear of it
+                for kernel in psutil.Process().children():
+                    kernel.kill()
+            raise
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,8 +1,9 @@
 """The block again, in few large steps that read each weight once (How fast is it?).
 
 `layer_norm`, `self_attention`, `mlp` and `transformer_block` do what their namesakes of
-chapters 4 and 5 do, with the same arguments; the tests hold each pair equal. ``GPT2``
-runs these, and ``GPT2.trace`` the taught ones.
+chapters 4 and 5 do, with the same arguments; the tests hold each pair equal. Only the
+mask says more here: it has a row for each of the last positions that are asked for.
+``GPT2`` runs these, and ``GPT2.trace`` the taught ones.
 """
 
 from collections.abc import Mapping
@@ -26,32 +27,28 @@ def computing_dtype(stored: torch.dtype) -> torch.dtype:
     return torch.promote_types(stored, torch.float32)
 
 
-def sum_rows(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def sum_rows(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply a vector by a matrix that lies in memory row by row.
 
     ``x @ weight`` is the sum of the matrix's rows, each times one number of the vector.
-    Here each core adds up a share of them, or several. x: [n_in]; weight: [n_in,
-    n_out]. Returns [n_out]. How fast is it?
+    Here each core adds up a band of them, if they can be cut into bands of one height.
+    x: [n_in]; weight: [n_in, n_out]. Returns [n_out]. How fast is it?
     """
     n_in, n_out = weight.shape
-    cores = min(torch.get_num_threads(), n_in)
-    n = next(n for n in range(cores, n_in + 1) if n_in % n == 0)  # shares of one size
+    cores = torch.get_num_threads()
+    n = next((n for n in range(cores, 2 * cores) if n_in % n == 0), 1)
     sums = torch.bmm(x.view(n, 1, -1), weight.view(n, -1, n_out))
-    out = sums.sum(dim=(0, 1))
-    return out if bias is None else out + bias
+    return sums.sum(dim=(0, 1))
 
 
-def dot_columns(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+def dot_columns(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply a vector by a matrix of half the precision that lies column by column.
 
-    One number after the other is the dot product of the vector with a column. The
-    products are added up in float32, the sums rounded to the matrix's dtype.
+    One number after the other is the dot product of the vector, rounded to the matrix's
+    dtype, with a column. The products are added up in float32, and the sums rounded.
     x: [n_in]; weight: [n_in, n_out]. Returns [n_out], of x's dtype. How fast is it?
     """
-    columns, halved = weight.T, x.to(weight.dtype)
-    if bias is None:
-        return torch.mv(columns, halved).to(x.dtype)
-    return torch.addmv(bias.to(weight.dtype), columns, halved).to(x.dtype)
+    return torch.mv(weight.T, x.to(weight.dtype)).to(x.dtype)
 
 
 def laid_out(name: str, weight: Tensor) -> Tensor:
@@ -71,7 +68,7 @@ def multiply(
 ) -> Tensor:
     """Multiply vectors by a matrix, in x's precision, with all the processor's might.
 
-    Bias and GELU are applied to each number while it is at hand.
+    oneDNN applies bias and GELU to each number while it is at hand.
     x: [..., n_in]; weight: [n_in, n_out]. Returns [..., n_out], of x's dtype. How fast
     is it?
     """
@@ -87,7 +84,7 @@ def multiply(
 
 
 def _is_learning(*tensors: Tensor | None) -> bool:
-    """Say whether someone wants a gradient, which only the usual product has."""
+    """Say whether someone wants a gradient, which oneDNN's product does not have."""
     return torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in tensors if tensor is not None
     )
@@ -102,14 +99,15 @@ def linear(
     one; bias: [n_out]. Returns [..., n_out], of x's dtype; its GELU on demand. How fast
     is it?
     """
-    alone = x.numel() == len(weight) and not _is_learning(x, weight)
+    alone = x.numel() == x.shape[-1] == len(weight)  # a single vector
     if alone and weight.dtype == torch.float32 == x.dtype and weight.is_contiguous():
-        out = sum_rows(x.flatten(), weight, bias)
+        out = sum_rows(x.flatten(), weight)
     elif alone and weight.dtype != x.dtype and weight.T.is_contiguous():
-        out = dot_columns(x.flatten(), weight, bias)
+        out = dot_columns(x.flatten(), weight)
     else:
         return multiply(x, weight, bias, gelu)
     out = out.view(*x.shape[:-1], -1)
+    out = out if bias is None else out + bias
     return F.gelu(out, approximate="tanh") if gelu else out
 
 

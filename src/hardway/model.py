@@ -371,7 +371,8 @@ class GPT2:
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
         """Yield the stream after the embeddings and, with attention, each block.
 
-        With ``last_only`` the last block has to ask for the last position alone.
+        With ``last_only`` the last block's mask has the last position's row alone; a
+        block that does not mind computes the other positions in vain.
         """
         past = cache.length if cache is not None else 0
         total = past + tokens.shape[1]
@@ -414,11 +415,13 @@ class GPT2:
             )
         batch_size = shape[0] if len(shape) == 2 else 1
         if n_pad is not None and (
-            n_pad.dtype != torch.int64 or n_pad.shape != (batch_size,) or min(n_pad) < 0
+            n_pad.dtype != torch.int64
+            or n_pad.shape != (batch_size,)
+            or not 0 <= min(n_pad) <= max(n_pad) < total
         ):
             raise ValueError(
-                f"n_pad must be int64 of shape [{batch_size}], one number from 0 on "
-                f"per sequence, not {n_pad}"
+                f"n_pad must be int64 of shape [{batch_size}], one number from 0 to "
+                f"{total - 1} per sequence, which leaves it a token, not {n_pad}"
             )
         if cache is not None:
             self._check_cache(cache, batch_size, total)
