@@ -122,6 +122,7 @@ def test_case_40_a_failing_cell_fails_the_build(tmp_path: Path) -> None:
     built = build(tmp_path, "hostile = 1 / 0")
     assert built.returncode != 0
     assert "ZeroDivisionError" in built.stderr
+    assert "index.md: a cell failed, as said above" in built.stderr.splitlines()[-1]
     settings = (REPOSITORY / "_config.yml").read_text(encoding="utf-8")
     assert "nb_execution_raise_on_error: true" in settings
 

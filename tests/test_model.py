@@ -230,7 +230,9 @@ def test_weights_of_any_format_become_the_dtype_asked_for(pocket: GPT2) -> None:
 
 
 @pytest.mark.parametrize(
-    "dtype", [torch.int64, torch.bool, torch.uint8, torch.float8_e4m3fn], ids=str
+    "dtype",
+    [torch.int64, torch.bool, torch.uint8, torch.float8_e4m3fn, "float16", None],
+    ids=str,
 )
 def test_a_dtype_without_fractions_is_refused(dtype: torch.dtype) -> None:
     with pytest.raises(ValueError, match="dtype must be a floating-point type"):

@@ -27,11 +27,12 @@ from docutils.utils import new_document
 from jupyter_cache import get_cache
 from jupyter_cache.executors import utils
 from myst_nb.core.execute import create_client
-from myst_nb.core.execute.base import NotebookClientBase
+from myst_nb.core.execute.base import ExecutionError, NotebookClientBase
 from myst_nb.core.loggers import SphinxDocLogger
 from myst_nb.core.read import create_nb_reader
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
+from sphinx.errors import SphinxError
 
 from acting import escaped
 
@@ -108,11 +109,13 @@ def run_clients(clients: list[NotebookClientBase]) -> None:
         try:
             for done in as_completed([pool.submit(run, client) for client in clients]):
                 done.result()
-        except BaseException as stop:
+        except ExecutionError as failed:
             pool.shutdown(wait=False, cancel_futures=True)
-            if isinstance(stop, KeyboardInterrupt):  # kernels do not hear of it
-                for kernel in psutil.Process().children():
-                    kernel.kill()
+            raise SphinxError(f"{failed}: a cell failed, as said above") from failed
+        except KeyboardInterrupt:  # of which the kernels do not hear
+            pool.shutdown(wait=False, cancel_futures=True)
+            for kernel in psutil.Process().children():
+                kernel.kill()
             raise
 
 

@@ -283,9 +283,11 @@ def generate_batch(
     """Continue prompts of any lengths at once, each as `generate` would alone.
 
     Short prompts are padded at the left, so that every sequence ends, and grows, at the
-    same place. Raises `ValueError` as `generate` does, and where the cache, a layer's
-    attention weights or the logits would take more than 8 GiB; ``MAX_BYTES`` of
-    `hardway.kv_cache` is that bound, and may be raised. Chapter 7.
+    same place. (With weights of half the precision a text alone is rounded more often
+    than in a batch, and where two tokens are nearly tied the two may part.) Raises
+    `ValueError` as `generate` does, and where the cache, a layer's attention weights or
+    the logits would take more than 8 GiB; ``MAX_BYTES`` of `hardway.kv_cache` is that
+    bound, and may be raised. Chapter 7.
     """
     sampler = Sampler(temperature, top_k, top_p, seed)
     for prompt in prompts:

@@ -27,12 +27,14 @@ def check_size(what: str, n_bytes: int) -> None:
         )
 
 
-def is_usable(dtype: torch.dtype) -> bool:
+def is_usable(dtype: object) -> bool:
     """Say whether torch computes with it: the float8 types are for storage. Chapter 8.
 
     >>> is_usable(torch.bfloat16), is_usable(torch.float8_e4m3fn)
     (True, False)
     """
+    if not isinstance(dtype, torch.dtype):
+        return False
     return dtype.is_floating_point and dtype.itemsize > 1
 
 
@@ -67,7 +69,7 @@ class KVCache:
             )
         if not is_usable(dtype):
             raise ValueError(
-                f"dtype must be a floating-point type such as float32, not {dtype}"
+                f"dtype must be a floating-point type such as float32, not {dtype!r}"
             )
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0
         shape = (config.n_layer, batch_size, config.n_head, max_len, config.d_head)

@@ -296,7 +296,7 @@ class GPT2:
         """
         if not is_usable(dtype):
             raise ValueError(
-                f"dtype must be a floating-point type such as float32, not {dtype}"
+                f"dtype must be a floating-point type such as float32, not {dtype!r}"
             )
         directory = hub.find(name_or_directory)
         config = Config.from_file(directory / "config.json")
@@ -414,14 +414,15 @@ class GPT2:
                 f"the model's n_ctx = {n_ctx}"
             )
         batch_size = shape[0] if len(shape) == 2 else 1
+        room = total if cache is None else cache.max_len
         if n_pad is not None and (
             n_pad.dtype != torch.int64
             or n_pad.shape != (batch_size,)
-            or not 0 <= min(n_pad) <= max(n_pad) < total
+            or not 0 <= min(n_pad) <= max(n_pad) < room
         ):
             raise ValueError(
                 f"n_pad must be int64 of shape [{batch_size}], one number from 0 to "
-                f"{total - 1} per sequence, which leaves it a token, not {n_pad}"
+                f"{room - 1} per sequence, which leaves room for a token, not {n_pad}"
             )
         if cache is not None:
             self._check_cache(cache, batch_size, total)
