@@ -288,11 +288,11 @@ def test_a_cache_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
         ({"batch_size": 1.5}, "batch_size must be a whole number from 1 on, not 1.5"),
         (
             {"dtype": torch.int64},
-            "dtype must be a floating-point type such as float32, not torch.int64",
+            "floating-point type such as torch.float32, not torch.int64",
         ),
         (
             {"dtype": torch.float8_e5m2},
-            "dtype must be a floating-point type such as float32, not torch.float8",
+            "floating-point type such as torch.float32, not torch.float8",
         ),
     ],
 )

@@ -590,7 +590,7 @@ def test_weights_that_do_not_fit_the_config(
 def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> None:
     weights = random_model().weights
     other = getattr(torch, named.rpartition(".")[-1])
-    message = f"one floating-point type such as float32, not {named}$"
+    message = f"one floating-point type such as torch.float32, not {named}$"
     with pytest.raises(ValueError, match=message):
         GPT2(SMALL, weights | {name: weights[name].to(other) for name in changed})
 
@@ -604,7 +604,7 @@ def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> Non
         (
             "ln_f.bias",
             torch.ones(24, dtype=torch.int8),
-            "torch.int8, not a floating-point type such as float32",
+            "torch.int8, not a floating-point type such as torch.float32",
         ),
         ("steps", torch.ones(1, dtype=torch.int64), "holds 'steps', unknown for n_la"),
     ],

@@ -69,7 +69,8 @@ class KVCache:
             )
         if not is_usable(dtype):
             raise ValueError(
-                f"dtype must be a floating-point type such as float32, not {dtype!r}"
+                "dtype must be a floating-point type such as torch.float32, not "
+                f"{dtype!r}"
             )
         self.batch_size, self.max_len, self.length = batch_size, max_len, 0
         shape = (config.n_layer, batch_size, config.n_head, max_len, config.d_head)

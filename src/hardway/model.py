@@ -134,7 +134,9 @@ def _some(names: Sequence[str]) -> str:
 def _converted(dtype: torch.dtype, name: str, tensor: Tensor) -> Tensor:
     """Convert a weight; refuse what no arithmetic on fractions can use."""
     if not is_usable(tensor.dtype):
-        problem = f"holds {tensor.dtype}, not a floating-point type such as float32"
+        problem = (
+            f"holds {tensor.dtype}, not a floating-point type such as torch.float32"
+        )
         raise ValueError(f"{show(name)} {problem}")
     _check_finite(name, tensor)
     if dtype == tensor.dtype:
@@ -268,8 +270,8 @@ class GPT2:
         if len(dtypes) > 1 or not all(map(is_usable, dtypes)):
             kinds = ", ".join(sorted(map(str, dtypes)))
             raise ValueError(
-                "the weights must share one floating-point type such as float32, not "
-                f"{kinds}"
+                "the weights must share one floating-point type such as torch.float32, "
+                f"not {kinds}"
             )
         self.config = config
         self.weights = {name: fast.laid_out(name, weights[name]) for name in shapes}
@@ -296,7 +298,8 @@ class GPT2:
         """
         if not is_usable(dtype):
             raise ValueError(
-                f"dtype must be a floating-point type such as float32, not {dtype!r}"
+                "dtype must be a floating-point type such as torch.float32, not "
+                f"{dtype!r}"
             )
         directory = hub.find(name_or_directory)
         config = Config.from_file(directory / "config.json")
