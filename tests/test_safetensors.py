@@ -423,7 +423,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_header_is_cheap(kind: str, tmp_path: Path) -> None:
-    """Its cost is in proportion to its length, and its message is short."""
+    """Its cost is in proportion to its length, and its message is short.
+
+    A megabyte takes half a second. A cost that grew with the square would be hours, so
+    the minute stops what never ends, on any machine, and measures nothing.
+    """
     header = HOSTILE[kind]
     path = written(tmp_path / "x.safetensors", sealed(header))
     tracemalloc.start()
@@ -433,7 +437,7 @@ def test_a_hostile_header_is_cheap(kind: str, tmp_path: Path) -> None:
     seconds = time.process_time() - start
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert seconds < 5
+    assert seconds < 60
     assert peak < 32 * len(header) + 100_000
     assert len(str(caught.value)) < len(str(path)) + 350
 
