@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -320,6 +321,15 @@ def test_bad_tokens_are_refused(tokens: Tensor, message: str) -> None:
         model(tokens, KVCache(SMALL, batch_size=2))
 
 
+@pytest.mark.parametrize("tokens", [[1, 2], [[1], [2]], 5, None, np.array([1, 2])])
+def test_tokens_that_are_no_tensor_are_refused(tokens: Any) -> None:
+    model = random_model()
+    told = rf"tokens must be a tensor, .* not {type(tokens).__name__}"
+    for run in (model, model.trace):
+        with pytest.raises(TypeError, match=told):
+            run(tokens)
+
+
 MADE_FOR = "the cache is for (n_layer, n_head, d_head) ="
 
 
@@ -360,9 +370,10 @@ def test_a_cache_that_does_not_fit_is_refused(cache: KVCache, message: str) -> N
         torch.tensor([0, 99]),
         torch.tensor([0.0, 1.0]),
         torch.tensor([[0], [1]]),
+        [0, 1],
     ],
 )
-def test_a_padding_that_does_not_fit_is_refused(n_pad: Tensor) -> None:
+def test_a_padding_that_does_not_fit_is_refused(n_pad: Any) -> None:
     with pytest.raises(
         ValueError, match=r"n_pad must be int64 of shape \[2\], one number"
     ):

@@ -330,7 +330,8 @@ class GPT2:
         are padding (chapter 7). Returns float32 [T, n_vocab] or [B, T, n_vocab]; T is 1
         with ``last_only``. Raises `ValueError` for ids outside the vocabulary, more
         than n_ctx positions, a cache or padding that does not fit, or logits or
-        attention weights of more than ``hardway.kv_cache.MAX_BYTES``. Chapter 6.
+        attention weights of more than ``hardway.kv_cache.MAX_BYTES``, and `TypeError`
+        for tokens that are not a tensor. Chapter 6.
         """
         self._check(tokens, cache, n_pad)
         batch = tokens if tokens.dim() == 2 else tokens[None]
@@ -400,6 +401,11 @@ class GPT2:
         self, tokens: Tensor, cache: KVCache | None, n_pad: Tensor | None
     ) -> None:
         """Refuse at the door what would fail, or silently go wrong, further in."""
+        if not isinstance(tokens, Tensor):
+            raise TypeError(
+                "tokens must be a tensor, as torch.tensor(ids) makes it, not "
+                f"{type(tokens).__name__}"
+            )
         n_vocab, n_ctx = self.config.n_vocab, self.config.n_ctx
         shape, dtype = list(tokens.shape), tokens.dtype
         if len(shape) not in (1, 2) or dtype != torch.int64 or 0 in shape:
@@ -419,7 +425,8 @@ class GPT2:
         batch_size = shape[0] if len(shape) == 2 else 1
         room = total if cache is None else cache.max_len
         if n_pad is not None and (
-            n_pad.dtype != torch.int64
+            not isinstance(n_pad, Tensor)
+            or n_pad.dtype != torch.int64
             or n_pad.shape != (batch_size,)
             or not 0 <= min(n_pad) <= max(n_pad) < room
         ):
