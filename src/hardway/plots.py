@@ -186,7 +186,8 @@ def lines(
         for i, (name, (x, y)) in enumerate(series.items()):
             xs, ys = _list(x), _list(y)
             axes.plot(
-                xs, ys, label=name, color=COLOURS[i % 4], linestyle=LINES[i % 4],
+                xs, ys, label=name, color=COLOURS[i % 4],
+                linestyle=LINES[i % 4] if len(xs) > 1 else "",
                 marker=MARKERS[i % 4] if len(xs) <= 40 else None,
             )  # fmt: skip
         axes.set(xlabel=x_title, ylabel=y_title)
@@ -391,9 +392,11 @@ def arrows(vectors: Mapping[str, Numbers], *, title: str = "") -> Figure:
                 arrowprops={"arrowstyle": "-|>", "color": COLOURS[i % 4], "lw": 1.8,
                             "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
+            # Beside the arrow, and beside a longer one that goes on the same way.
+            ends_here = x * y >= 0 if abs(x) > abs(y) else x < 0
             axes.annotate(
-                name, (x, y), (5 if x >= 0 else -5, 5), textcoords="offset points",
-                ha="left" if x >= 0 else "right",
+                name, (x, y), (-5 if ends_here else 5, 5), textcoords="offset points",
+                ha="right" if ends_here else "left",
             )  # fmt: skip
             axes.plot(x, y, alpha=0)  # so that the axes reach the tip
         axes.axhline(0, color="gray", linewidth=0.6)
