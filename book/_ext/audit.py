@@ -13,8 +13,10 @@ import re
 import sys
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -55,58 +57,81 @@ FETCHING_LINKS = {"stylesheet", "preload", "icon", "shortcut", "modulepreload"}
 
 @dataclass(frozen=True)
 class Site:
-    """What a link can lead to: files below ``root``, and the anchors of the pages.
-
-    ``prefix`` is what the address of the root will be, as far as links tell.
-    """
+    """Where the pages are, and what the address of their root will be, as links say."""
 
     root: Path
     prefix: str
-    anchors: dict[Path, set[str]]
 
 
-def main(html: Path) -> int:
-    """Print every fault of the pages below ``html``; return how many there are."""
+@dataclass(frozen=True)
+class Page:
+    """What one page says: its own faults, and what only all pages together judge."""
+
+    faults: list[str]
+    anchors: set[str]
+    links: list[tuple[str, Path, str]]  # the address, the file and the anchor it means
+    footer: str
+    scripts: list[str]
+    files: set[Path]  # that a browser fetches to show it
+
+
+Pages = Mapping[Path, Page]
+
+
+def main(html: Path, mapped: Callable[..., Iterable[Page]] = map) -> int:
+    """Print every fault of the pages below ``html``; return how many there are.
+
+    ``mapped`` is ``map``, or that of a pool which looks at several pages at once.
+    """
     found = sorted(set(html.rglob("*.html")) - set(html.glob("_static/**/*.html")))
-    pages = {path: parse(path) for path in found}  # the others are the theme's parts
-    prefix = re.search(r'"(/[^"]*)_static/', str(pages.get(html / "404.html")))
-    anchors = {path: ids(page) for path, page in pages.items()}
-    site = Site(html, prefix[1] if prefix else "/", anchors)
-    faults = [
-        f"{path.relative_to(html)}: {fault}"
-        for path, page in pages.items()
-        for fault in audit(path, page, site)
-    ]
-    faults += strangers(pages, html)
-    faults += lone_scripts(pages, html)
-    faults += heavy(pages, site)
+    if not found:  # the theme's parts in _static are no pages
+        print(f"{html}: there are no pages")
+        return 1
+    missing = html / "404.html"
+    text = missing.read_text(encoding="utf-8") if missing in found else ""
+    prefix = re.search(r'"(/[^"]*)_static/', text)
+    site = Site(html, prefix[1] if prefix else "/")
+    pages = dict(zip(found, mapped(partial(look, site=site), found), strict=True))
+    faults = [(path, fault) for path, page in pages.items() for fault in page.faults]
+    faults += dead_links(pages, site)
+    faults += strangers(pages)
+    faults += lone_scripts(pages)
+    faults += heavy(pages)
     faults += [
-        f"{path.relative_to(html)}: {fault}"
+        (path, fault)
         for path in sorted(html.rglob("*.css"))
         for fault in fetched_by_style(path.read_text(encoding="utf-8"))
     ]
-    if not pages:
-        faults.append(f"{html}: there are no pages")
-    print("\n".join(faults) or f"{len(pages)} pages keep what they promise.")
+    for path, fault in faults:
+        print(f"{path.relative_to(html)}: {fault}")
+    if not faults:
+        print(f"{len(pages)} pages keep what they promise.")
     return len(faults)
 
 
-def parse(path: Path) -> BeautifulSoup:
+def look(path: Path, site: Site) -> Page:
     """Read a page."""
+    page = parse(path)
+    return Page(
+        list(audit(path, page)),
+        {tag["id"] for tag in page.find_all(id=True)},
+        list(links(path, page, site)),
+        "".join(map(str, page.select(".provenance"))),
+        [script.get_text() for script in page.select("script")],
+        set(files(path, page, site)),
+    )
+
+
+def parse(path: Path) -> BeautifulSoup:
+    """Parse a page."""
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
-def ids(page: BeautifulSoup) -> set[str]:
-    """Return the places of a page that a link can lead to."""
-    return {tag["id"] for tag in page.find_all(id=True)}
-
-
-def audit(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
+def audit(path: Path, page: BeautifulSoup) -> Iterator[str]:
     """Yield the faults of one page."""
     yield from fetched_from_elsewhere(page)
     yield from foreign_handlers(page)
     yield from acting_characters(page)
-    yield from dead_links(path, page, site)
     if page.select_one("meta[http-equiv=refresh]"):
         return  # it only leads on
     if not page.select_one(".provenance"):
@@ -115,16 +140,16 @@ def audit(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
         yield from audit_article(page)
 
 
-def strangers(pages: Mapping[Path, BeautifulSoup], html: Path) -> Iterator[str]:
+def strangers(pages: Pages) -> Iterator[tuple[Path, str]]:
     """Yield the pages that ran on something else than most, or are of another build."""
-    footers = {path: str(page.select(".provenance")) for path, page in pages.items()}
-    [(usual, _)] = Counter(footers.values()).most_common(1) or [("", 0)]
-    for path, footer in footers.items():
-        if footer not in (usual, "[]"):
-            name = path.relative_to(html)
+    footers = Counter(page.footer for page in pages.values() if page.footer)
+    usual = max(footers, key=footers.__getitem__, default="")
+    for path, page in pages.items():
+        if page.footer not in (usual, ""):
             yield (
-                f"{name}: it did not run with the others' model and library; if it "
-                "is a page of an earlier build, `make clean` removes it"
+                path,
+                "it did not run with the others' model and library; if it is a page of "
+                "an earlier build, `make clean` removes it",
             )
 
 
@@ -202,37 +227,32 @@ def acting_characters(page: BeautifulSoup) -> Iterator[str]:
         yield f"it holds the character {character!a}, which acts and is not seen"
 
 
-def lone_scripts(pages: Mapping[Path, BeautifulSoup], html: Path) -> Iterator[str]:
+def lone_scripts(pages: Pages) -> Iterator[tuple[Path, str]]:
     """Yield the scripts written into one page alone: the theme's are in several."""
-    places = Counter[str]()
-    for page in pages.values():
-        places.update({script.get_text() for script in page.select("script")})
+    places = Counter(chain.from_iterable(set(page.scripts) for page in pages.values()))
     for path, page in pages.items():
-        for script in page.select("script"):
-            text = script.get_text()
-            own = places[text] < 2 and not OWN_NAME.fullmatch(text.strip())
+        for script in page.scripts:
+            own = places[script] < 2 and not OWN_NAME.fullmatch(script.strip())
             if own and len(pages) > 1 and path.name not in THEME_PAGES:
-                name = path.relative_to(html)
-                yield f"{name}: it holds a script of its own: {text.strip()[:60]!r}"
+                yield path, f"it holds a script of its own: {script.strip()[:60]!r}"
 
 
-def heavy(pages: Mapping[Path, BeautifulSoup], site: Site) -> Iterator[str]:
+def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
     """Yield the pages that are heavy, and what weighs most.
 
     A file that several pages use is fetched once, and counts for none of them.
     """
-    used = {path: set(files(path, page, site)) for path, page in pages.items()}
-    users = Counter(chain.from_iterable(used.values()))
+    users = Counter(chain.from_iterable(page.files for page in pages.values()))
     for path, page in pages.items():
-        own = [file for file in used[path] if users[file] == 1]
+        own = [file for file in page.files if users[file] == 1]
         total = sum(size(file) for file in (path, *own))
         if total > HEAVIEST:
-            parts = parts_of(page) | {file.name: size(file) for file in own}
+            parts = parts_of(parse(path)) | {file.name: size(file) for file in own}
             most = sorted(parts, key=parts.__getitem__, reverse=True)[:3]
             yield (
-                f"{path.relative_to(site.root)}: it has {total:,} bytes of its own, "
-                f"more than {HEAVIEST:,}; most are in its "
-                + ", ".join(f"{part} ({parts[part]:,})" for part in most)
+                path,
+                f"it has {total:,} bytes of its own, more than {HEAVIEST:,}; most are "
+                "in its " + ", ".join(f"{part} ({parts[part]:,})" for part in most),
             )
 
 
@@ -294,18 +314,25 @@ def fetched_by_style(text: str) -> Iterator[str]:
         yield f"it fetches {address}"
 
 
-def dead_links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[str]:
-    """Look for links and anchors within the site that lead nowhere."""
+def links(
+    path: Path, page: BeautifulSoup, site: Site
+) -> Iterator[tuple[str, Path, str]]:
+    """Yield the links of a page that stay within the site."""
     for link in page.select("a[href], link[href], img[src], script[src]"):
         address = urlsplit(link.get("href") or link.get("src"))
-        if address.scheme or address.netloc:
-            continue
-        target = lead(path, unquote(address.path), site)
-        anchor = unquote(address.fragment)
-        if not (target.is_file() and target.is_relative_to(site.root)):
-            yield f"a link leads nowhere: {address.geturl()}"
-        elif anchor and target in site.anchors and anchor not in site.anchors[target]:
-            yield f"a link's anchor is not on its page: {address.geturl()}"
+        if not (address.scheme or address.netloc):
+            target = lead(path, unquote(address.path), site)
+            yield address.geturl(), target, unquote(address.fragment)
+
+
+def dead_links(pages: Pages, site: Site) -> Iterator[tuple[Path, str]]:
+    """Yield the links and anchors within the site that lead nowhere."""
+    for path, page in pages.items():
+        for address, target, anchor in page.links:
+            if not (target.is_file() and target.is_relative_to(site.root)):
+                yield path, f"a link leads nowhere: {address}"
+            elif anchor and target in pages and anchor not in pages[target].anchors:
+                yield path, f"a link's anchor is not on its page: {address}"
 
 
 def lead(path: Path, address: str, site: Site) -> Path:
@@ -319,4 +346,5 @@ def lead(path: Path, address: str, site: Site) -> Path:
 
 if __name__ == "__main__":
     gc.disable()  # the trees stay to the end; to look through them for waste takes time
-    sys.exit(min(main(Path(sys.argv[1]).resolve()), 1))
+    with ProcessPoolExecutor() as pool:
+        sys.exit(min(main(Path(sys.argv[1]).resolve(), pool.map), 1))
