@@ -1,5 +1,7 @@
 """The audit of the built pages finds every defect that is planted in one."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,27 @@ def test_a_planted_defect_is_found(
     (html / "book" / "page.html").write_text(PAGE.replace(right, wrong))
     assert audit.main(html) >= 1
     assert fault in capsys.readouterr().out
+
+
+def test_the_numbers_of_lines_are_part_of_the_page(html: Path) -> None:
+    page = html / "book" / "page.html"
+    number = '<span class="linenos"{}>1</span>'
+    assert number.format("") in PAGE
+    page.write_text(
+        PAGE.replace(number.format(""), number.format(' id="line-1"')).replace(
+            "#top", "#line-1"
+        )
+    )
+    assert audit.main(html) == 0
+    page.write_text(page.read_text().replace(">1<", "><a href='gone.html'>1</a><"))
+    assert audit.main(html) == 1
+
+
+def test_the_program_fails_where_a_page_does(html: Path) -> None:
+    command = [sys.executable, audit.__file__, html]
+    assert subprocess.run(command, check=False).returncode == 0
+    (html / "book" / "style.css").unlink()
+    assert subprocess.run(command, check=False).returncode == 1
 
 
 def test_what_the_theme_puts_into_every_page_is_no_fault(html: Path) -> None:

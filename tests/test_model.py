@@ -375,7 +375,7 @@ def test_a_cache_that_does_not_fit_is_refused(cache: KVCache, message: str) -> N
 )
 def test_a_padding_that_does_not_fit_is_refused(n_pad: Any) -> None:
     with pytest.raises(
-        ValueError, match=r"n_pad must be int64 of shape \[2\], one number"
+        ValueError, match=r"n_pad must be an int64 tensor \[2\], one number"
     ):
         random_model()(torch.zeros(2, 3, dtype=torch.int64), n_pad=n_pad)
 

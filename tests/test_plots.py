@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import math
 import sys
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.path import Path
 from matplotlib.text import Text
 
 from hardway import plots
@@ -201,6 +203,12 @@ def test_lines() -> None:
     assert "1,000,000" in ticks(axes, "y")
 
 
+def test_a_single_point_has_no_line() -> None:
+    [axes] = drawn(plots.lines({"point": ([1], [2])})).axes
+    [point] = axes.lines
+    assert (point.get_linestyle(), point.get_marker()) == ("None", "o")
+
+
 @pytest.mark.parametrize("highest", [3.0, 9.0, 2e5])
 def test_lines_on_a_logarithmic_axis(highest: float) -> None:
     figure = plots.lines({"one": ([1, 2], [2.0, highest])}, log_y=True)
@@ -370,6 +378,17 @@ def test_arrows_lead_from_the_origin() -> None:
     assert [arrow.xy for arrow in arrows] == list(tips.values())
     assert {arrow.get_position() for arrow in arrows} == {(0, 0)}
     assert axes.get_title(loc="left") == "two"
+
+
+@pytest.mark.parametrize("degrees", range(0, 360, 5))
+def test_no_arrow_strikes_a_name_through(degrees: int) -> None:
+    """Not even where it lies on another, and goes on."""
+    x, y = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    figure = drawn(plots.arrows({"short": [x, y], "the longer": [2 * x, 2 * y]}))
+    [axes] = figure.axes
+    line = Path(axes.transData.transform([(0, 0), (2 * x, 2 * y)]))
+    for name in (text for text in axes.texts if text.get_text()):
+        assert not line.intersects_bbox(name.get_window_extent())
 
 
 def test_small_heatmaps_have_numbers_and_large_ones_have_not() -> None:

@@ -425,8 +425,8 @@ HOSTILE = {
 def test_a_hostile_header_is_cheap(kind: str, tmp_path: Path) -> None:
     """Its cost is in proportion to its length, and its message is short.
 
-    A megabyte takes half a second. A cost that grew with the square would be hours, so
-    the minute stops what never ends, on any machine, and measures nothing.
+    A megabyte takes half a second. With a cost that grew with the square it would be
+    hours, so a minute tells the two apart on any machine.
     """
     header = HOSTILE[kind]
     path = written(tmp_path / "x.safetensors", sealed(header))

@@ -4,10 +4,12 @@ import json
 import random
 import re
 import sys
+import time
 import unicodedata
 from collections import deque
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiktoken
@@ -201,16 +203,28 @@ def test_every_assigned_character(
 # --- no text is slow ---
 
 
+LETTERS = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=1_000_000))
+
+
+@pytest.mark.parametrize("text", ["a" * 100_000, LETTERS[:200_000]], ids=["a", "a-z"])
+def test_case_34_a_long_word_is_not_slow(
+    tokenizer: Tokenizer, reference: tiktoken.Encoding, text: str
+) -> None:
+    """Two seconds; minutes, if the time grew with the square. So a minute tells them
+    apart on any machine.
+    """
+    start = time.process_time()
+    ids = tokenizer.encode(text)
+    assert time.process_time() - start < 60
+    assert ids == reference.encode_ordinary(text)
+
+
 class Rationed(dict[tuple[bytes, bytes], int]):
     """The ranks of pairs, which can be asked for so many times and no more."""
 
     def __init__(self, ranks: dict[tuple[bytes, bytes], int], times: int) -> None:
         super().__init__(ranks)
         self.times = times
-
-    def spend(self) -> None:
-        self.times -= 1
-        assert self.times >= 0, "merging asks for more pairs than a heap has to"
 
     def __contains__(self, pair: object) -> bool:
         self.spend()
@@ -220,22 +234,36 @@ class Rationed(dict[tuple[bytes, bytes], int]):
         self.spend()
         return super().__getitem__(pair)
 
+    def get(self, pair: tuple[bytes, bytes], default: Any = None) -> Any:
+        self.spend()
+        return super().get(pair, default)
 
-def test_case_34_merging_asks_in_proportion_to_the_length(
-    tokenizer: Tokenizer, reference: tiktoken.Encoding, monkeypatch: pytest.MonkeyPatch
+    def spend(self) -> None:
+        self.times -= 1
+        assert self.times >= 0, "merging asks for more pairs than a heap has to"
+
+
+@pytest.mark.parametrize("text", ["-" * 1_000_000, LETTERS], ids=["dashes", "a-z"])
+def test_case_34_a_million_characters_ask_for_few_pairs(
+    tokenizer: Tokenizer,
+    reference: tiktoken.Encoding,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
 ) -> None:
     """A word as long as the text: a pair is asked for twice where it first stands.
 
     Each merge, of which a word has fewer than it has letters, makes two pairs more.
     """
-    letters = random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=1_000_000)
-    for text in ("a" * 100_000, "-" * 1_000_000, "".join(letters)):
-        ranks = Rationed(tokenizer.ranks, 6 * len(text))
-        monkeypatch.setattr(tokenizer, "ranks", ranks)
-        assert tokenizer.encode(text) == reference.encode_ordinary(text)
-        assert ranks.times < 6 * len(text), "the ration was not asked for"
-        monkeypatch.undo()
-    word = "".join(letters[:1000]).encode()
+    ranks = Rationed(tokenizer.ranks, 6 * len(text))
+    monkeypatch.setattr(tokenizer, "ranks", ranks)
+    assert tokenizer.encode(text) == reference.encode_ordinary(text)
+    assert ranks.times < 6 * len(text), "the ration was not asked for"
+
+
+def test_case_34_all_pairs_for_each_merge_are_more_than_the_ration(
+    tokenizer: Tokenizer,
+) -> None:
+    word = LETTERS[:1000].encode()
     with pytest.raises(AssertionError, match="asks for more"):
         merge_naive(word, Rationed(tokenizer.ranks, 6 * len(word)))
 

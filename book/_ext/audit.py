@@ -8,13 +8,13 @@ every page, and nothing that came from data. No page is heavy. A page of the boo
 the library's lines as they are, describes its pictures, and holds no traceback.
 """
 
-import gc
 import re
 import sys
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -174,7 +174,7 @@ def unfaithful_listings(article: Tag) -> Iterator[str]:
         path, first, last = re.fullmatch(r"(\S+), lines (\d+)–(\d+)", caption).groups()
         lines = (REPOSITORY / path).read_text(encoding="utf-8").splitlines()
         source = textwrap.dedent("\n".join(lines[int(first) - 1 : int(last)]))
-        block = listing.select_one("pre")
+        block = copy(listing.select_one("pre"))
         for number in block.select(".linenos"):
             number.extract()
         if block.get_text().rstrip() != source:
@@ -345,6 +345,5 @@ def lead(path: Path, address: str, site: Site) -> Path:
 
 
 if __name__ == "__main__":
-    gc.disable()  # the trees stay to the end; to look through them for waste takes time
     with ProcessPoolExecutor() as pool:
         sys.exit(min(main(Path(sys.argv[1]).resolve(), pool.map), 1))

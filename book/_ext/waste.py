@@ -1,8 +1,9 @@
 """Let Python look for waste less often while the book is built.
 
 A build keeps nearly all it makes until it ends. Python's collector nevertheless goes
-through it again and again, by default after 700 new objects. After 50,000 it finds the
-same waste, memory grows no further, and the pages take two thirds of the time.
+through it again and again, each time after some hundreds or thousands of new objects.
+After 50,000 it finds the same waste, the build needs no more memory, and the pages take
+two thirds of the time.
 """
 
 import gc

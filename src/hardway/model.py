@@ -342,7 +342,10 @@ class GPT2:
         return logits if tokens.dim() == 2 else logits[0]
 
     def trace(self, tokens: Tensor) -> Trace:
-        """Run one sequence, int64 [T], and keep what a chapter draws. Chapter 6."""
+        """Run one sequence, int64 [T], and keep what a chapter draws.
+
+        Raises what a call of the model does. Chapter 6.
+        """
         self._check(tokens, None, None)
         if tokens.dim() != 1:
             raise ValueError(f"trace takes one sequence [T], not {list(tokens.shape)}")
@@ -431,7 +434,7 @@ class GPT2:
             or not 0 <= min(n_pad) <= max(n_pad) < room
         ):
             raise ValueError(
-                f"n_pad must be int64 of shape [{batch_size}], one number from 0 to "
+                f"n_pad must be an int64 tensor [{batch_size}], one number from 0 to "
                 f"{room - 1} per sequence, which leaves room for a token, not {n_pad}"
             )
         if cache is not None:

@@ -392,11 +392,11 @@ def arrows(vectors: Mapping[str, Numbers], *, title: str = "") -> Figure:
                 arrowprops={"arrowstyle": "-|>", "color": COLOURS[i % 4], "lw": 1.8,
                             "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
-            # Beside the arrow, and beside a longer one that goes on the same way.
-            ends_here = x * y >= 0 if abs(x) > abs(y) else x < 0
+            ends_here = x * y >= 0  # or a longer arrow could strike the name through
             axes.annotate(
                 name, (x, y), (-5 if ends_here else 5, 5), textcoords="offset points",
                 ha="right" if ends_here else "left",
+                bbox={"color": "white", "pad": 0},  # over the axes' lines
             )  # fmt: skip
             axes.plot(x, y, alpha=0)  # so that the axes reach the tip
         axes.axhline(0, color="gray", linewidth=0.6)
