@@ -50,7 +50,14 @@ def execute(notebook: nbformat.NotebookNode, *args: Any, **options: Any) -> None
     """Run every cell, then one more, whose output becomes the notebook's metadata."""
     notebook.cells.append(nbformat.v4.new_code_cell(QUESTION))
     try:
-        nbclient.execute(notebook, *args, coalesce_streams=True, **options)
+        # A kernel that has answered has nothing to save, and takes a second to tidy up.
+        nbclient.execute(
+            notebook,
+            *args,
+            coalesce_streams=True,
+            shutdown_kernel="immediate",
+            **options,
+        )
     finally:
         question = notebook.cells.pop()
     answer = json.loads(question.outputs[0].text)
