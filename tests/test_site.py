@@ -163,6 +163,21 @@ def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
     assert [stop["name"] for stop in stops if not stop["seen"]] == []
 
 
+@pytest.mark.parametrize(
+    "box", ["figure.scrolls figcaption", ".pst-scrollable-table-container.scrolls"]
+)
+def test_what_is_wider_than_a_phone_says_so(
+    browser: Browser, site: str, box: str
+) -> None:
+    with opened(browser, f"{site}book/06-forward.html") as page:
+        boxes = page.locator(f".bd-article {box}")
+        boxes.wait_for(state="detached")
+        page.set_viewport_size(NARROW)
+        boxes.first.wait_for()
+        said = boxes.first.evaluate("box => getComputedStyle(box, '::before').content")
+    assert said == '"⟷ scroll sideways"'
+
+
 SOUND = """<!doctype html><html lang="en"><head><title>A page</title></head><body>
 <main><h1>A page</h1><p>Text.</p>
 <span class="math"><mjx-container></mjx-container></span>

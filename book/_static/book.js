@@ -1,11 +1,13 @@
-// A figure wider than a phone scrolls in its own box; so that the keyboard can scroll it,
-// too, the box takes the focus. (The theme does the same for code and tables.)
+// A figure or a table wider than a phone scrolls in its own box, and says so. So that the
+// keyboard can scroll it, too, the box takes the focus.
 function letKeyboardScroll() {
-  for (const figure of document.querySelectorAll(".bd-article figure")) {
-    const scrolls = figure.scrollWidth > figure.clientWidth;
-    figure.classList.toggle("scrolls", scrolls);
-    if (scrolls) figure.tabIndex = 0;
-    else figure.removeAttribute("tabindex");
+  for (const box of document.querySelectorAll(
+    ".bd-article figure, .bd-article .pst-scrollable-table-container",
+  )) {
+    const scrolls = box.scrollWidth > box.clientWidth;
+    box.classList.toggle("scrolls", scrolls);
+    if (scrolls) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
   }
 }
 addEventListener("load", letKeyboardScroll);
