@@ -83,8 +83,9 @@ def main(html: Path, mapped: Callable[..., Iterable[Page]] = map) -> int:
 
     ``mapped`` is ``map``, or that of a pool which looks at several pages at once.
     """
-    found = sorted(set(html.rglob("*.html")) - set(html.glob("_static/**/*.html")))
-    if not found:  # the theme's parts in _static are no pages
+    parts = html.glob("_static/**/*.html")  # of the theme's: they are no pages
+    found = sorted(set(html.rglob("*.html")) - set(parts))
+    if not found:
         print(f"{html}: there are no pages")
         return 1
     missing = html / "404.html"

@@ -1,6 +1,6 @@
 // A figure or a table wider than a phone scrolls in its own box, and says so. So that the
 // keyboard can scroll it, too, the box takes the focus.
-function letKeyboardScroll() {
+function markWhatScrolls() {
   for (const box of document.querySelectorAll(
     ".bd-article figure, .bd-article .pst-scrollable-table-container",
   )) {
@@ -10,8 +10,8 @@ function letKeyboardScroll() {
     else box.removeAttribute("tabindex");
   }
 }
-addEventListener("load", letKeyboardScroll);
-addEventListener("resize", letKeyboardScroll);
+addEventListener("load", markWhatScrolls);
+addEventListener("resize", markWhatScrolls);
 
 // Paper is white: what is printed is printed in the light colours. Nothing can be
 // opened there, so all that is folded is open.
