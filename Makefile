@@ -39,14 +39,14 @@ bench: .venv/.installed-bench
 
 # Broken weights files, many more than `make test` reads: all refused, or read rightly.
 fuzz: .venv/.installed-test
-	$(BIN)/python tests/fuzz_safetensors.py --files 200000
+	$(BIN)/python tests/support/fuzz_safetensors.py --files 200000
 
 lab: book .venv/.installed-notebook
 	$(BIN)/python book/_ext/lab.py _build/html/notebooks _build/notebooks
 
 # Every notebook that the pages offer, where only the package and JupyterLab are installed.
 notebooks-check: book
-	$(BIN)/python tests/run_notebooks.py _build/html/notebooks
+	$(BIN)/python tests/support/run_notebooks.py _build/html/notebooks
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check
@@ -56,7 +56,7 @@ lint: .venv/.installed-test
 
 # The tests on the real GPT-2, of which none may be skipped for want of its weights.
 golden: .venv/.installed-test
-	$(BIN)/pytest --no-skip tests/test_golden.py
+	$(BIN)/pytest --no-skip tests/hardway/test_golden.py
 
 # Whether the links that leave the book still lead somewhere; one that does not fails it.
 # The book comes first because Sphinx reads a page once, and here without -W.
@@ -69,9 +69,9 @@ book-fullsize: .venv/.installed-book $(FULLSIZE)/model.safetensors
 
 book-fullsize: export HARDWAY_MODEL := $(CURDIR)/$(FULLSIZE)
 
-$(FULLSIZE)/model.safetensors: tests/fullsize.py $(POCKET)/model.safetensors \
+$(FULLSIZE)/model.safetensors: tests/support/fullsize.py $(POCKET)/model.safetensors \
 		| .venv/.installed-book
-	$(BIN)/python tests/fullsize.py $(FULLSIZE)
+	$(BIN)/python tests/support/fullsize.py $(FULLSIZE)
 
 # Two clean builds: all that the pages do not mark as measured has to be the same.
 REPEATED := _build/reproducible

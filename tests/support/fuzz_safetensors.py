@@ -1,6 +1,6 @@
 """Break safetensors files in every way that chance finds, and compare two readers.
 
-    python tests/fuzz_safetensors.py --files 200000 --seed 0
+    python tests/support/fuzz_safetensors.py --files 200000 --seed 0
 
 Each file is either read, to the tensors that the reference package reads, or refused
 with `SafetensorsError`. Another exception, other tensors, a second of work, or memory

@@ -6,7 +6,7 @@ and every matrix is laid out so that it maps repeated vectors to repeated vector
 result has the 160 tensors, 124,439,808 parameters and 548,105,171 bytes of GPT-2's own
 file, and pocket's logits.
 
-    python tests/fullsize.py DIRECTORY
+    python tests/support/fullsize.py DIRECTORY
     HARDWAY_MODEL=DIRECTORY make book
 
 Files are read and written here with struct and json, independently of the library.
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-POCKET = Path(__file__).parents[1] / "src" / "hardway" / "models" / "pocket"
+POCKET = Path(__file__).parents[2] / "src" / "hardway" / "models" / "pocket"
 SMALL_EMBD, SMALL_HEAD, SMALL_D_HEAD, SMALL_CTX = 128, 4, 32, 512
 N_EMBD, N_HEAD, D_HEAD, N_CTX, N_VOCAB = 768, 12, 64, 1024, 50257
 TIMES = N_EMBD // SMALL_EMBD  # 6
@@ -178,5 +178,5 @@ def build(directory: Path) -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python tests/fullsize.py DIRECTORY")
+        sys.exit("usage: python tests/support/fullsize.py DIRECTORY")
     build(Path(sys.argv[1]))

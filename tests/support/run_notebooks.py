@@ -1,6 +1,6 @@
 """Run every notebook of the built book where nothing but the package is installed.
 
-    python tests/run_notebooks.py _build/html/notebooks
+    python tests/support/run_notebooks.py _build/html/notebooks
 
 Makes a fresh environment with the package, not editable, and JupyterLab, and executes
 each notebook in it from top to bottom. Returns how many of them fail.
@@ -14,7 +14,7 @@ import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def main(built: Path) -> int:

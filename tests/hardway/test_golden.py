@@ -14,7 +14,7 @@ from hardway import GPT2, Tokenizer, generate, generate_batch, safetensors
 from hardway.hub import CHECKPOINTS, POCKET, RemoteFile
 from references import relative_error
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HOMES = [ROOT / "models", Path(os.environ.get("HARDWAY_HOME") or ROOT / "models")]
 GPT2_DIRECTORY = next(
     (

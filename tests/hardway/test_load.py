@@ -35,7 +35,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_peak_of_the_tensors_and_little_more(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import load
 
     size, peaks = load.tensor_bytes(path), load.peak_bytes(path)
@@ -48,7 +48,7 @@ def test_a_peak_of_the_tensors_and_little_more(
 
 
 def test_each_way_is_timed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
     import load
 
     seconds = load.measure(path, repeats=2)

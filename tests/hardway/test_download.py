@@ -665,10 +665,11 @@ main(["download", "gpt2", "--directory", directory])
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     """Start the command line in a process of its own."""
-    tests = Path(__file__).parent
+    root = Path(__file__).parents[2]
+    path = f"{root / 'tests' / 'support'}{os.pathsep}{root / 'src'}"
     return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent / 'src'}"},
+        env={**os.environ, "PYTHONPATH": path},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
