@@ -72,7 +72,7 @@ model_option = click.option(
 def demo(text: str | None, seed: int) -> None:
     """Run the machine in miniature on TEXT.
 
-    Every matrix is printed (chapter 0).
+    Every matrix is printed.
     """
     from hardway import miniature
 
@@ -90,8 +90,8 @@ def demo(text: str | None, seed: int) -> None:
 def download(name: str, directory: Path | None, verify: bool) -> None:
     """Download the model NAME.
 
-    The files are checked against pinned hashes (chapter 1); the directory is printed. A
-    download that broke off goes on where it stopped.
+    The files are checked against pinned hashes; the directory is printed. A download
+    that broke off resumes where it stopped.
 
     NAME is gpt2, distilgpt2 or gpt2-medium.
     """
@@ -106,8 +106,7 @@ def inspect(file_or_model: str) -> None:
     """List the tensors of a file or model.
 
     FILE_OR_MODEL is a safetensors file, a known model's name, or a directory with a
-    model.safetensors. Each tensor has a name, dtype, shape, bytes and parameters
-    (chapter 1).
+    model.safetensors. Each tensor has a name, dtype, shape, bytes and parameters.
     """
     import math
 
@@ -146,11 +145,12 @@ def inspect(file_or_model: str) -> None:
 def tokenize(text: str, model: str) -> None:
     """Show the tokens that TEXT is cut into.
 
-    Each line has an id and the piece it stands for (chapter 2).
+    Each line has an id and the piece it stands for.
     """
-    from hardway.tokenizer import Tokenizer, display
+    from hardway import load_tokenizer
+    from hardway.tokenizer import display
 
-    tokenizer = Tokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     for id in tokenizer.encode(_read(text)):
         click.echo(f"{id:>6}  {display(tokenizer.decode_bytes([id]))}")
 
@@ -198,25 +198,24 @@ def generate(
 ) -> None:
     """Continue PROMPT.
 
-    Each piece is printed as it is chosen (chapters 7 and 8).
+    Each piece is printed as it is chosen.
     """
-    from hardway.generation import stream, whole_characters
-    from hardway.model import GPT2
-    from hardway.tokenizer import Tokenizer
+    from hardway import load, load_tokenizer
+    from hardway.generation import decode_stream, stream
 
     prompt = _read(prompt)
     if not prompt:
         raise ValueError("the prompt must hold at least one character")
-    tokenizer = Tokenizer.from_pretrained(model)
-    network = GPT2.from_pretrained(model)
+    tokenizer, network = load_tokenizer(model), load(model)
     ids = stream(
-        network, tokenizer.encode(prompt), max_new_tokens, temperature, top_k, top_p,
-        seed, use_cache=not no_cache, stop_ids=(tokenizer.eot_id,),
+        network, tokenizer.encode(prompt), max_new_tokens, temperature=temperature,
+        top_k=top_k, top_p=top_p, seed=seed, use_cache=not no_cache,
+        stop_ids=(tokenizer.eot_id,),
     )  # fmt: skip
     if sys.stdout.isatty():
         click.secho(prompt, dim=True, nl=False)
     ticks = [time.perf_counter()]
-    for piece in whole_characters(tokenizer, _clocked(ids, ticks)):
+    for piece in decode_stream(tokenizer, _clocked(ids, ticks)):
         click.echo(piece, nl=False)
         sys.stdout.flush()
     click.echo()

@@ -1,4 +1,4 @@
-"""The smallest complete language model, with random weights (chapter 0).
+"""The smallest complete language model, with random weights.
 
 GPT-2's tokenizer is real; everything after it is as small as it can be: one attention
 head, one feed-forward layer, no positions, no training. What it says is nonsense. How
@@ -20,7 +20,7 @@ N_HIDDEN = 16  # numbers inside the feed-forward layer
 
 @dataclass(frozen=True)
 class Weights:
-    """The seven matrices of the machine. Chapter 0."""
+    """The seven matrices of the machine."""
 
     embedding: Tensor  # [n_vocab, 8]
     w_q: Tensor  # [8, 8]
@@ -33,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Prefill:
-    """What reading T tokens computes; ``k`` and ``v`` are kept for later. Chapter 0."""
+    """What reading T tokens computes; ``k`` and ``v`` are kept for later."""
 
     embeddings: Tensor  # [T, 8]
     q: Tensor  # [T, 8]
@@ -43,12 +43,12 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Decode:
-    """What choosing the next token computes. Chapter 0."""
+    """What choosing the next token computes."""
 
     embedding: Tensor  # [8]
     q: Tensor  # [8]
     scores: Tensor  # [T]
-    shares: Tensor  # [T], the attention weights
+    attn_weights: Tensor  # [T]
     output: Tensor  # [8]
     logits: Tensor  # [n_vocab]
     probabilities: Tensor  # [n_vocab]
@@ -56,7 +56,7 @@ class Decode:
 
 
 def random_weights(n_vocab: int, seed: int = 0) -> Weights:
-    """Draw all weights at random, the same ones for the same seed. Chapter 0."""
+    """Draw all weights at random, the same ones for the same seed."""
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int) -> Tensor:
@@ -74,7 +74,7 @@ def random_weights(n_vocab: int, seed: int = 0) -> Weights:
 
 
 def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
-    """Read the prompt: give each token its vector, query, key and value. Chapter 0."""
+    """Read the prompt: give each token its vector, query, key and value."""
     embeddings = weights.embedding[list(tokens)]  # [T, 8]
     return Prefill(
         embeddings,
@@ -85,7 +85,7 @@ def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
 
 
 def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) -> Decode:
-    """Choose the next token: the last one's query against all stored keys. Chapter 0.
+    """Choose the next token: the last one's query against all stored keys.
 
     token: the last id; k, v: [T, 8], from `prefill`. The choice is a draw, the same one
     for the same seed.
@@ -93,18 +93,20 @@ def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) ->
     embedding = weights.embedding[token]  # [8]
     q = embedding @ weights.w_q  # [8]
     scores = k @ q / math.sqrt(N_EMBD)  # [T]: one dot product per key
-    shares = torch.softmax(scores, dim=-1)  # [T]
-    output = shares @ v  # [8]
+    attn_weights = torch.softmax(scores, dim=-1)  # [T]
+    output = attn_weights @ v  # [8]
     hidden = torch.relu(output @ weights.w_up)  # [16]
     logits = hidden @ weights.w_down @ weights.w_out  # [n_vocab]
     probabilities = torch.softmax(logits, dim=-1)
     generator = torch.Generator().manual_seed(seed)
     chosen = int(torch.multinomial(probabilities, 1, generator=generator))
-    return Decode(embedding, q, scores, shares, output, logits, probabilities, chosen)
+    return Decode(
+        embedding, q, scores, attn_weights, output, logits, probabilities, chosen
+    )
 
 
 def demo(text: str, seed: int = 0) -> None:
-    """Run the whole machine on ``text`` and print every step. Chapter 0.
+    """Run the whole machine on ``text`` and print every step.
 
     Raises `ValueError` for an empty text.
     """
@@ -129,7 +131,7 @@ def demo(text: str, seed: int = 0) -> None:
         ("Embedding for last token", step.embedding),
         ("Q for last token", step.q),
         ("Attention scores", step.scores),
-        ("Attention weights", step.shares),
+        ("Attention weights", step.attn_weights),
         ("Attention output", step.output),
         ("Logits", step.logits),
         ("Probabilities", step.probabilities),
@@ -141,7 +143,7 @@ def demo(text: str, seed: int = 0) -> None:
 
 
 def rounded(tensor: Tensor) -> str:
-    """Write a matrix row by row, a vector on one line, to three digits. Chapter 0."""
+    """Write a matrix row by row, a vector on one line, to three digits."""
     if tensor.dim() == 2:
         return "\n".join(f"  {rounded(row)}" for row in tensor)
     if len(tensor) > N_HIDDEN:

@@ -1,4 +1,4 @@
-"""Fetch one file over a network that may fail at any point (chapter 1).
+"""Fetch one file over a network that may fail at any point.
 
 It ends in one of two ways: the right file, all of it, under its name; or an error that
 says what to do, and whatever had that name before. What makes a file the right one is
@@ -35,9 +35,9 @@ TRIES = 5  # so many in a row may bring less than that
 PAUSE_SECONDS = 0.5  # after a try; twice as long for each one that brought too little
 LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
 BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
-TROUBLE = (requests.RequestException, HTTPError, ValueError)
+RETRYABLE = (requests.RequestException, HTTPError, ValueError)
 ASTRAY = (TooManyRedirects, ValueError)  # the last is a bad address
-HOPELESS = (RetryError, *ASTRAY)
+FATAL = (RetryError, *ASTRAY)
 PLAINLY = {
     r"^\w+\(.*?\): ": "",  # which object of a library noticed
     r"^IncompleteRead\(.*": "the answer broke off",
@@ -56,7 +56,7 @@ LONGEST_MESSAGE = 600  # characters: what a stranger wrote is part of it
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file on the hub, and what proves that it arrived whole. Chapter 1."""
+    """One file on the hub, and what proves that it arrived whole."""
 
     name: str
     size: int
@@ -64,7 +64,7 @@ class RemoteFile:
 
 
 class DownloadError(OSError):
-    """A file could not be fetched whole, and its name is as it was. Chapter 1."""
+    """A file could not be fetched whole, and its name is as it was."""
 
 
 class _WrongFileError(DownloadError):
@@ -72,12 +72,12 @@ class _WrongFileError(DownloadError):
 
 
 def is_there(path: Path, file: RemoteFile) -> bool:
-    """Say whether ``path`` has the size of ``file``; no byte is read. Chapter 1."""
+    """Say whether ``path`` has the size of ``file``; no byte is read."""
     return path.is_file() and path.stat().st_size == file.size
 
 
 def fault(path: Path, file: RemoteFile) -> str | None:
-    """Read all of ``path`` and say how it differs from ``file``, if so. Chapter 1."""
+    """Read all of ``path`` and say how it differs from ``file``, if so."""
     if not path.is_file():
         return "is missing"
     if (size := path.stat().st_size) != file.size:
@@ -94,7 +94,7 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
 
     Where that fails, ``path`` is as it was, and what has come of the file stays beside
     it for the next call. Raises `DownloadError`, which says what to do, or another
-    `OSError` where the directory cannot be written. Chapter 1.
+    `OSError` where the directory cannot be written.
     """
     if path.is_dir():
         raise DownloadError(f"{path}: a directory is in the way: give it another name")
@@ -193,11 +193,11 @@ def _fill(url: str, file: RemoteFile, part: Path) -> None:
         while _size(part) < file.size:
             try:
                 _ask(session, url, file, part, bar)
-            except TROUBLE as error:
+            except RETRYABLE as error:
                 size = _size(part)
                 failures = 0 if size >= longest + LEAST_BYTES else failures + 1
                 longest = max(longest, size)
-                if failures == TRIES or isinstance(error, HOPELESS):
+                if failures == TRIES or isinstance(error, FATAL):
                     raise DownloadError(_ending(error, file, size)) from error
                 time.sleep(PAUSE_SECONDS * 2**failures)
 
@@ -250,7 +250,7 @@ def _answer(
     """Send one request, and return the head of the answer; its body has yet to come."""
     try:
         return session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS)
-    except TROUBLE:
+    except RETRYABLE:
         raise
     except OSError as error:  # no certificates are where `requests` was told to look
         raise DownloadError(
