@@ -127,27 +127,31 @@ def decode(
     texts = [inputs.prompt(ids, max_new_tokens, model.config) for ids in prompts]
     Sampler(**sampling)  # checks the options, even where there is no prompt
     samplers = [Sampler(**sampling) for _ in texts]  # with one seed, all the same
-    steps = cached_steps if use_cache else uncached_steps
-    return steps(model, texts, max_new_tokens, samplers, stops)
+    if use_cache:
+        return cached_steps(model, texts, max_new_tokens, samplers, stops)
+    return (
+        (sequence, id)
+        for sequence, (ids, sampler) in enumerate(zip(texts, samplers, strict=True))
+        for id in uncached_steps(model, ids, max_new_tokens, sampler, stops)
+    )
 
 
 def uncached_steps(
     model: LanguageModel,
-    texts: Sequence[list[int]],
+    ids: list[int],
     max_new_tokens: int,
-    samplers: Sequence[Sampler],
+    sampler: Sampler,
     stops: Collection[int],
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[int]:
     """Plain loop: every token runs the whole text through the model again."""
-    for sequence, (ids, sampler) in enumerate(zip(texts, samplers, strict=True)):
-        for step in range(max_new_tokens):
-            logits = model(torch.tensor(ids), last_only=True)
-            inputs.finite_logits(logits, step)
-            id = sampler.choose(logits[-1], ids)
-            if id in stops:
-                break
-            ids.append(id)
-            yield sequence, id
+    for step in range(max_new_tokens):
+        logits = model(torch.tensor(ids), last_only=True)[-1]
+        inputs.finite_logits(logits, step)
+        id = sampler.choose(logits, ids)
+        if id in stops:
+            return
+        ids.append(id)
+        yield id
 
 
 def cached_steps(

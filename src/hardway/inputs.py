@@ -177,10 +177,10 @@ def kv_cache(config: ModelConfig, cache: Cache, batch_size: int, total: int) -> 
 def finite_logits(logits: Tensor, step: int, live: Collection[int] = (0,)) -> None:
     """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN.
 
-    logits: [B, n_vocab]; step: how many tokens are chosen already; live: the sequences
-    that still write. The message says which token could not be chosen, for which.
+    logits: [n_vocab] or [B, n_vocab]; step: how many tokens are chosen already; live:
+    the sequences that still write. The message says which token of which prompt.
     """
-    finite = torch.isfinite(logits).all(dim=-1).tolist()
+    finite = torch.isfinite(logits).all(dim=-1).view(-1).tolist()
     for sequence in live:
         if not finite[sequence]:
             where = f" of prompts[{sequence}]" if len(finite) > 1 else ""

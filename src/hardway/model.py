@@ -50,7 +50,8 @@ class GPT2:
         self.config = config
         self.weights = checkpoint.check_weights(config, weights)
         nested = checkpoint.nest(self.weights)
-        self.wte, self.wpe = nested["wte"]["weight"], nested["wpe"]["weight"]
+        self.wte: Tensor = nested["wte"]["weight"]
+        self.wpe: Tensor = nested["wpe"]["weight"]
         self.blocks = list(nested["h"].values())
         self.ln_f = nested["ln_f"]
         self.device = self.wte.device
@@ -100,7 +101,7 @@ class GPT2:
         batch = tokens if tokens.dim() == 2 else tokens[None]
         for x, _ in self._residual_stream(batch, cache, n_pad):
             pass  # only the stream after the last block counts
-        logits: Tensor = self.logits(x[:, -1:] if last_only else x)
+        logits = self.logits(x[:, -1:] if last_only else x)
         return logits if tokens.dim() == 2 else logits[0]
 
     def trace(self, tokens: Tensor) -> Trace:

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from hardway.attention import causal_mask, linear, self_attention
 from hardway.block import gelu, layer_norm, mlp, transformer_block
-from hardway.model import Config, expected_shapes
+from hardway.checkpoint import expected_shapes
+from hardway.config import Config
 from tensors import TOLERANCE, assert_close, randn
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)

@@ -10,7 +10,7 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hardway.fast_tokenizer import BLANK, IdCache, IdMerger, split_stretches
+from hardway.fast.tokenizer import BLANK, IdCache, IdMerger, split_stretches
 from hardway.hub import POCKET
 from hardway.tokenizer import (
     CACHED_WORDS,

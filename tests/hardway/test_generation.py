@@ -26,7 +26,7 @@ from hardway.generation import (
     next_token_probabilities,
     stream,
     stream_text,
-    whole_characters,
+    decode_stream,
 )
 from references import SMALL, as_transformers, random_model
 
@@ -592,23 +592,23 @@ def test_a_character_that_stays_half_comes_at_the_end(tokenizer: Tokenizer) -> N
 
 
 @given(ids=st.lists(st.integers(0, 50256), max_size=30))
-def test_case_37_whole_characters_join_to_the_decoded_text(
+def test_case_37_decode_stream_join_to_the_decoded_text(
     tokenizer: Tokenizer, ids: list[int]
 ) -> None:
     """Even where the bytes are not UTF-8 at all."""
-    assert "".join(whole_characters(tokenizer, ids)) == tokenizer.decode(ids)
+    assert "".join(decode_stream(tokenizer, ids)) == tokenizer.decode(ids)
 
 
 @given(text=st.text())
 def test_case_37_text_is_never_shown_as_broken(tokenizer: Tokenizer, text: str) -> None:
     """Even byte by byte, each character comes whole, when its last byte is there."""
     ids = [tokenizer.ids[bytes([byte])] for byte in text.encode()]
-    assert list(whole_characters(tokenizer, ids)) == list(text)
+    assert list(decode_stream(tokenizer, ids)) == list(text)
 
 
 @given(ids=st.lists(st.integers(0, 255), max_size=30))
-def test_whole_characters_of_single_bytes(tokenizer: Tokenizer, ids: list[int]) -> None:
-    assert "".join(whole_characters(tokenizer, ids)) == tokenizer.decode(ids)
+def test_decode_stream_of_single_bytes(tokenizer: Tokenizer, ids: list[int]) -> None:
+    assert "".join(decode_stream(tokenizer, ids)) == tokenizer.decode(ids)
 
 
 @MODES

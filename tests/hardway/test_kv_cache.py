@@ -256,7 +256,7 @@ def test_a_cache_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ValueError, match=f"{message}.*MAX_BYTES may be raised"):
         KVCache(gpt2, batch_size=1000)
     size = 2 * SMALL.n_layer * SMALL.n_ctx * SMALL.n_embd * 4
-    monkeypatch.setattr("hardway.kv_cache.MAX_BYTES", size)
+    monkeypatch.setattr("hardway.inputs.MAX_BYTES", size)
     assert KVCache(SMALL).keys.nbytes == size / 2
     with pytest.raises(ValueError, match=f"the cache would take {2 * size:,} bytes"):
         KVCache(SMALL, dtype=torch.float64)

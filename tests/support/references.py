@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from hardway import GPT2, Config
-from hardway.model import expected_shapes
+from hardway.checkpoint import expected_shapes
 from tensors import randn
 
 SMALL = Config(n_vocab=97, n_ctx=32, n_embd=24, n_head=3, n_layer=2)
