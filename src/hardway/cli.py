@@ -15,8 +15,9 @@ import click
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 when all went well, 2 for a mistake of the
-    user's, 1 when nobody reads the output any more.
+    """Run the command line and exit: 0 for success, 2 for a user's mistake.
+
+    It exits with 1 when nobody reads the output any more.
     """
     try:
         hardway(arguments, prog_name="hardway", standalone_mode=False)
@@ -70,9 +71,9 @@ model_option = click.option(
     help="Chooses the random weights.",
 )
 def demo(text: str | None, seed: int) -> None:
-    """Run the machine in miniature on TEXT.
+    """Run the smallest language model on TEXT and print every matrix.
 
-    Every matrix is printed.
+    Its weights are random.
     """
     from hardway import miniature
 
@@ -143,9 +144,9 @@ def inspect(file_or_model: str) -> None:
 @click.argument("text")
 @model_option
 def tokenize(text: str, model: str) -> None:
-    """Show the tokens that TEXT is cut into.
+    """Show the tokens of TEXT.
 
-    Each line has an id and the piece it stands for.
+    Each line has an id and the bytes it stands for.
     """
     from hardway import load_tokenizer
     from hardway.tokenizer import display
@@ -224,14 +225,14 @@ def generate(
 
 
 def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
-    """Pass the ids on, noting when each one came."""
+    """Pass the ids on, recording when each one arrived."""
     for id in ids:
         ticks.append(time.perf_counter())
         yield id
 
 
 def _print_stats(ticks: list[float]) -> None:
-    """Print the speed, the first token's apart: it includes reading the prompt."""
+    """Print the speed; the first token counts apart, since it includes the prompt."""
     line = f"{len(ticks) - 1} new token{'s' if len(ticks) != 2 else ''}"
     if len(ticks) > 1:
         line += f"; the first after {ticks[1] - ticks[0]:.3f} s"

@@ -143,18 +143,18 @@ def find(name_or_directory: str | os.PathLike[str]) -> Path:
 
 
 def _weights(name: str) -> Path:
-    """Return where a downloaded model's weights are, if they are there."""
+    """Return the path of a downloaded model's weights, which need not exist."""
     return home() / name / "model.safetensors"
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Fetch a model into ``directory``, and return that; by default ``home() / name``.
+    """Download a model into ``directory``, by default ``home() / name``; return it.
 
-    A file that is there with the right size is taken as it is (`verify` reads it); if
-    all are, nothing is sent or written. The environment may name a mirror in
-    ``$HF_ENDPOINT``, proxies, and in ``$HF_HUB_OFFLINE`` that nothing may be sent.
-    Raises `ValueError` for an unknown name, `DownloadError` for a file that cannot be
-    had, `PermissionError` for a directory that cannot be written.
+    A file that is there with the right size is kept (`verify` reads it); if all are,
+    nothing is sent or written. ``$HF_ENDPOINT`` may name a mirror, the usual variables
+    proxies, and ``$HF_HUB_OFFLINE`` forbids all traffic. Raises `ValueError` for an
+    unknown name, `DownloadError` for a failed download, `PermissionError` for a
+    directory that cannot be written.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     missing = [f for f in checkpoint.files if not is_there(target / f.name, f)]
@@ -180,10 +180,10 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
 
 
 def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Read every byte of a downloaded model again, and return its directory.
+    """Hash a downloaded model's files again, and return its directory.
 
-    Raises `ValueError` for an unknown name, and `DownloadError` that names each file
-    which is not the pinned one. Nothing is downloaded or changed.
+    Raises `ValueError` for an unknown name, and `DownloadError` naming each file that
+    is not the pinned one. Nothing is downloaded or changed.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     faults = {file.name: fault(target / file.name, file) for file in checkpoint.files}
@@ -200,12 +200,12 @@ def _pinned(name: str) -> Checkpoint:
     """Look a name up in the table."""
     if name not in CHECKPOINTS:
         known = ", ".join(CHECKPOINTS)
-        raise ValueError(f"name must be one of {known}, not {name!r}")
+        raise ValueError(f"name must be one of {known}, got {name!r}")
     return CHECKPOINTS[name]
 
 
 def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
-    """Return where a file is, on the hub or on the mirror in $HF_ENDPOINT."""
+    """Return a file's URL, on the hub or on the mirror in $HF_ENDPOINT."""
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     if not endpoint.lower().startswith(("https://", "http://")):
         # What it is instead is not repeated: a password may be in it.

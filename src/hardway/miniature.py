@@ -16,6 +16,15 @@ from hardway.tokenizer import Tokenizer
 
 N_EMBD = 8  # numbers per token
 N_HIDDEN = 16  # numbers inside the feed-forward layer
+STEPS = {  # what `demo` prints of a `Decode`, in this order
+    "embedding": "Embedding for last token",
+    "q": "Q for last token",
+    "scores": "Attention scores",
+    "attn_weights": "Attention weights",
+    "output": "Attention output",
+    "logits": "Logits",
+    "probabilities": "Probabilities",
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Prefill:
-    """What reading T tokens computes; ``k`` and ``v`` are kept for later."""
+    """What prefill computes for T tokens; ``k`` and ``v`` are kept for later."""
 
     embeddings: Tensor  # [T, 8]
     q: Tensor  # [T, 8]
@@ -56,7 +65,7 @@ class Decode:
 
 
 def random_weights(n_vocab: int, seed: int = 0) -> Weights:
-    """Draw all weights at random, the same ones for the same seed."""
+    """Draw all weights at random; the same seed gives the same weights."""
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int) -> Tensor:
@@ -74,7 +83,7 @@ def random_weights(n_vocab: int, seed: int = 0) -> Weights:
 
 
 def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
-    """Read the prompt: give each token its vector, query, key and value."""
+    """Prefill: give each token of the prompt its embedding, query, key and value."""
     embeddings = weights.embedding[list(tokens)]  # [T, 8]
     return Prefill(
         embeddings,
@@ -85,10 +94,9 @@ def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
 
 
 def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) -> Decode:
-    """Choose the next token: the last one's query against all stored keys.
+    """Decode: attend from the last token to all stored keys, and sample the next one.
 
-    token: the last id; k, v: [T, 8], from `prefill`. The choice is a draw, the same one
-    for the same seed.
+    token: the last id; k, v: [T, 8], from `prefill`. The same seed gives the same draw.
     """
     embedding = weights.embedding[token]  # [8]
     q = embedding @ weights.w_q  # [8]
@@ -119,27 +127,15 @@ def demo(text: str, seed: int = 0) -> None:
     print(f"Input token indices: {tokens}")
     print(f"Input tokens: {[tokenizer.decode([token]) for token in tokens]}")
     for label, matrix in [
-        ("Embeddings", read.embeddings),
-        ("Q", read.q),
-        ("K", read.k),
-        ("V", read.v),
-    ]:
+        ("Embeddings", read.embeddings), ("Q", read.q), ("K", read.k), ("V", read.v)
+    ]:  # fmt: skip
         print(f"{label}:\n{rounded(matrix)}")
     print("\n--- Decoding next token ---")
     step = decode(weights, tokens[-1], read.k, read.v, seed)
-    for label, vector in [
-        ("Embedding for last token", step.embedding),
-        ("Q for last token", step.q),
-        ("Attention scores", step.scores),
-        ("Attention weights", step.attn_weights),
-        ("Attention output", step.output),
-        ("Logits", step.logits),
-        ("Probabilities", step.probabilities),
-    ]:
-        print(f"[Decode] {label}: {rounded(vector)}")
-    print(
-        f"Predicted next token: {tokenizer.decode([step.token])!r} (token {step.token})"
-    )
+    for name, label in STEPS.items():
+        print(f"[Decode] {label}: {rounded(getattr(step, name))}")
+    chosen = tokenizer.decode([step.token])
+    print(f"Predicted next token: {chosen!r} (token {step.token})")
 
 
 def rounded(tensor: Tensor) -> str:
