@@ -24,14 +24,13 @@ def integer(
     a bound comes from.
     """
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = None if is_bool(value) else operator.index(value)
     except (TypeError, ValueError, RuntimeError):
         number = None
     if number is None or number < low or (high is not None and number > high):
         top = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(
-            f"{name} must be an integer {top}{note}, got {safe_repr(value)}"
-        )
+        shown = safe_repr(value if number is None else number)
+        raise ValueError(f"{name} must be an integer {top}{note}, got {shown}")
     return number
 
 
@@ -43,7 +42,8 @@ def number(
     Raises `ValueError` for anything else, NaN and bool included.
     """
     try:
-        found = math.nan if isinstance(value, bool | str) else float(value)
+        no_number = is_bool(value) or isinstance(value, str | bytes)
+        found = math.nan if no_number else float(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         found = math.nan
     inside = low < found if above else low <= found
@@ -54,6 +54,11 @@ def number(
             f"{name} must be a finite number {bottom}{top}, got {safe_repr(value)}"
         )
     return found
+
+
+def is_bool(value: object) -> bool:
+    """Say whether this is True or False, Python's, numpy's or a tensor."""
+    return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
 def ids(name: str, ids: Iterable[Any], n_vocab: int) -> list[int]:

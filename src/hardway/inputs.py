@@ -124,14 +124,14 @@ def forward(
     """
     tokens(new, config.n_vocab)
     batch_size, total = (new.shape[0] if new.dim() == 2 else 1), new.shape[-1]
-    if cache is not None:
-        total += cache.length
-        kv_cache(config, cache, batch_size, total)
+    total += cache.length if cache is not None else 0
     if total > config.n_ctx:
         raise ValueError(
             f"tokens must fit in n_ctx = {config.n_ctx} positions (those in the cache "
             f"included), got {total}"
         )
+    if cache is not None:
+        kv_cache(config, cache, batch_size, total)
     if n_pad is not None:
         padding(n_pad, batch_size, total if cache is None else cache.max_len)
     scores = batch_size * config.n_head * new.shape[-1] * total

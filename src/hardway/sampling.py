@@ -3,7 +3,7 @@
 Papers: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -74,21 +74,27 @@ class Sampler:
         seed: int | None = None,
     ) -> None:
         """Compose the processors; ``seed`` makes the draws repeatable."""
-        self.temperature = t = checks.number("temperature", temperature, 0)
-        self.processors: list[Processor] = []
-        if t > 0:
-            self.processors.append(lambda logits, _: apply_temperature(logits, t))
-        if top_k is not None:
-            k = checks.integer("top_k", top_k, 1)
-            self.processors.append(lambda logits, _: keep_top_k(logits, k))
-        if top_p is not None:
-            p = checks.number("top_p", top_p, 0, 1, above=True)
-            self.processors.append(lambda logits, _: keep_top_p(logits, p))
+        self.temperature = checks.number("temperature", temperature, 0)
+        self.top_k = None if top_k is None else checks.integer("top_k", top_k, 1)
+        self.top_p = (
+            None if top_p is None else checks.number("top_p", top_p, 0, 1, above=True)
+        )
+        self.processors = list(self._processors())
         self.generator = torch.Generator()
         if seed is None:
             self.generator.seed()
         else:
             self.generator.manual_seed(checks.integer("seed", seed, 0, 2**63 - 1))
+
+    def _processors(self) -> Iterator[Processor]:
+        """Yield the processors in order; greedy has none, since all keep the highest."""
+        if self.temperature == 0:
+            return
+        yield lambda logits, ids: apply_temperature(logits, self.temperature)
+        if (k := self.top_k) is not None:
+            yield lambda logits, ids: keep_top_k(logits, k)
+        if (p := self.top_p) is not None:
+            yield lambda logits, ids: keep_top_p(logits, p)
 
     def probabilities(self, logits: Tensor, ids: Sequence[int] = ()) -> Tensor:
         """Return the distribution that the next token is drawn from.
