@@ -6,9 +6,11 @@ and ``float``. `safe_repr` spells foreign values for messages.
 
 import math
 import operator
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 def integer(
@@ -17,11 +19,12 @@ def integer(
     low: int = 0,
     high: int | None = None,
     note: str = "",
+    prefix: str = "",
 ) -> int:
     """Return an integer from ``low`` to ``high``, both included.
 
     Raises `ValueError` for anything else, bool and float included. ``note`` says where
-    a bound comes from.
+    a bound comes from, ``prefix`` what else is allowed.
     """
     try:
         number = None if is_bool(value) else operator.index(value)
@@ -30,12 +33,18 @@ def integer(
     if number is None or number < low or (high is not None and number > high):
         top = f"of at least {low}" if high is None else f"from {low} to {high}"
         shown = safe_repr(value if number is None else number)
-        raise ValueError(f"{name} must be an integer {top}{note}, got {shown}")
+        raise ValueError(f"{name} must be {prefix}an integer {top}{note}, got {shown}")
     return number
 
 
 def number(
-    name: str, value: Any, low: float, high: float = math.inf, *, above: bool = False
+    name: str,
+    value: Any,
+    low: float,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    prefix: str = "",
 ) -> float:
     """Return a finite number of at least (or, with ``above``, above) ``low``.
 
@@ -51,9 +60,18 @@ def number(
         bottom = f"above {low:g}" if above else f"of at least {low:g}"
         top = "" if math.isinf(high) else f" and at most {high:g}"
         raise ValueError(
-            f"{name} must be a finite number {bottom}{top}, got {safe_repr(value)}"
+            f"{name} must be {prefix}a finite number {bottom}{top}, got {safe_repr(value)}"
         )
     return found
+
+
+def optional(
+    check: Callable[..., Number], name: str, value: Any, *range: float, **bounds: bool
+) -> Number | None:
+    """Return None as it is, and anything else as ``check`` does."""
+    if value is None:
+        return None
+    return check(name, value, *range, prefix="None or ", **bounds)
 
 
 def is_bool(value: object) -> bool:

@@ -75,19 +75,18 @@ class Sampler:
     ) -> None:
         """Compose the processors; ``seed`` makes the draws repeatable."""
         self.temperature = checks.number("temperature", temperature, 0)
-        self.top_k = None if top_k is None else checks.integer("top_k", top_k, 1)
-        self.top_p = (
-            None if top_p is None else checks.number("top_p", top_p, 0, 1, above=True)
-        )
+        self.top_k = checks.optional(checks.integer, "top_k", top_k, 1)
+        self.top_p = checks.optional(checks.number, "top_p", top_p, 0, 1, above=True)
+        seed = checks.optional(checks.integer, "seed", seed, 0, 2**63 - 1)
         self.processors = list(self._processors())
         self.generator = torch.Generator()
         if seed is None:
             self.generator.seed()
         else:
-            self.generator.manual_seed(checks.integer("seed", seed, 0, 2**63 - 1))
+            self.generator.manual_seed(seed)
 
     def _processors(self) -> Iterator[Processor]:
-        """Yield the processors in order; greedy has none, since all keep the highest."""
+        """Yield the processors, in order; none for greedy: all keep the highest."""
         if self.temperature == 0:
             return
         yield lambda logits, ids: apply_temperature(logits, self.temperature)
