@@ -59,9 +59,8 @@ def number(
     if not (inside and found <= high and math.isfinite(found)):
         bottom = f"above {low:g}" if above else f"of at least {low:g}"
         top = "" if math.isinf(high) else f" and at most {high:g}"
-        raise ValueError(
-            f"{name} must be {prefix}a finite number {bottom}{top}, got {safe_repr(value)}"
-        )
+        allowed = f"{prefix}a finite number {bottom}{top}"
+        raise ValueError(f"{name} must be {allowed}, got {safe_repr(value)}")
     return found
 
 
