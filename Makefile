@@ -5,6 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 export HARDWAY_HOME ?= $(CURDIR)/models
@@ -87,10 +88,11 @@ reproducible: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 clean:
 	rm -rf _build
 
-# The environment, once for each set of extras and again when their list changes.
+# The environment, once for each dependency group and again when their list changes.
 .venv/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	$(PIP) pip # one that knows dependency groups
+	$(PIP) -e ".[plots]" --group $*
 	@touch $@
