@@ -1,16 +1,20 @@
 # make book   build the site into _build/html
+# make check  lint, types and the quick tests, in a minute
 # make test   prove the library against its references
 # make lab    build it, and open its pages as notebooks in JupyterLab
 # Each sets itself up in .venv first. Another Python: make book PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP = $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+PIP := python -m pip install --disable-pip-version-check -c constraints.txt
 FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
+QUICK := not slow and not browser and not network
+# Two workers or more, but not one for each of many cores: some tests load 548 MB.
+PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book check test lowest bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -30,8 +34,23 @@ endef
 book: .venv/.installed-book
 	$(call build,.)
 
+check: lint
+	$(BIN)/pytest $(PARALLEL) -m "$(QUICK)" --cov --cov-fail-under=90
+
 test: .venv/.installed-test
-	$(BIN)/pytest --cov --cov-fail-under=95
+	$(BIN)/pytest $(PARALLEL) --cov
+
+# The quick tests on the lowest versions that pyproject.toml allows users to have. They are
+# put over those of constraints.txt, because the references of the tests may ask for more.
+LOWEST := _build/lowest
+lowest: .venv/.installed-test
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/$(PIP) pip
+	$(LOWEST)/bin/$(PIP) -e ".[plots]" --group test
+	$(BIN)/python tests/support/lowest.py > $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/$(PIP) --no-deps -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pytest $(PARALLEL) -m "$(QUICK)" tests/hardway
 
 # Speed beside other programs, a quarter of an hour of it: into src/hardway/record.json, which the
 # book shows, and benchmarks/record.md. Nothing else should run meanwhile.
@@ -49,7 +68,7 @@ lab: book .venv/.installed-notebook
 notebooks-check: book
 	$(BIN)/python tests/support/run_notebooks.py _build/html/notebooks
 
-lint: .venv/.installed-test
+lint: .venv/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -93,6 +112,6 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	$(PIP) pip # one that knows dependency groups
-	$(PIP) -e ".[plots]" --group $*
+	$(BIN)/$(PIP) pip # one that knows dependency groups
+	$(BIN)/$(PIP) -e ".[plots]" --group $*
 	@touch $@

@@ -2,13 +2,11 @@
 
 import ast
 import importlib
-import importlib.metadata
 import importlib.resources
 import inspect
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -242,14 +240,6 @@ inspect.getmembers(hardway)
 print(Tokenizer.from_pretrained().encode('Hello'))
 """
     assert fresh(code) == "[15496]\n"
-
-
-def test_version() -> None:
-    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())[
-        "project"
-    ]
-    assert hardway.__version__ == project["version"]
-    assert importlib.metadata.version("hardway") == project["version"]
 
 
 def test_what_is_in_the_package() -> None:
