@@ -1,16 +1,16 @@
 # make book   build the site into _build/html
-# make check  lint, types and the quick tests, in a minute
+# make check  lint, check the types, run the quick tests: under a minute
 # make test   prove the library against its references
 # make lab    build it, and open its pages as notebooks in JupyterLab
 # Each sets itself up in .venv first. Another Python: make book PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := python -m pip install --disable-pip-version-check -c constraints.txt
+pip = $(1)/python -m pip install --disable-pip-version-check
 FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
 QUICK := not slow and not browser and not network
-# Two workers or more, but not one for each of many cores: some tests load 548 MB.
+# At most four workers, however many the cores: some tests load 548 MB.
 PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
 export HARDWAY_HOME ?= $(CURDIR)/models
 
@@ -40,16 +40,16 @@ check: lint
 test: .venv/.installed-test
 	$(BIN)/pytest $(PARALLEL) --cov
 
-# The quick tests on the lowest versions that pyproject.toml allows users to have. They are
-# put over those of constraints.txt, because the references of the tests may ask for more.
+# The quick tests on the lowest versions that pyproject.toml allows. They replace those of
+# constraints.txt without a resolver, because transformers and others would ask for more.
 LOWEST := _build/lowest
 lowest: .venv/.installed-test
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
-	$(LOWEST)/bin/$(PIP) pip
-	$(LOWEST)/bin/$(PIP) -e ".[plots]" --group test
+	$(call pip,$(LOWEST)/bin) -c constraints.txt pip
+	$(call pip,$(LOWEST)/bin) -c constraints.txt -e ".[plots]" --group test
 	$(BIN)/python tests/support/lowest.py > $(LOWEST)/lowest.txt
-	$(LOWEST)/bin/$(PIP) --no-deps -r $(LOWEST)/lowest.txt
+	$(call pip,$(LOWEST)/bin) --no-deps -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pytest $(PARALLEL) -m "$(QUICK)" tests/hardway
 
 # Speed beside other programs, a quarter of an hour of it: into src/hardway/record.json, which the
@@ -112,6 +112,6 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) pip # one that knows dependency groups
-	$(BIN)/$(PIP) -e ".[plots]" --group $*
+	$(call pip,$(BIN)) -c constraints.txt pip # one that knows dependency groups
+	$(call pip,$(BIN)) -c constraints.txt -e ".[plots]" --group $*
 	@touch $@
