@@ -12,7 +12,9 @@ def test_each_of_the_forty_faults_has_a_test() -> None:
     policy = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
     listed = [(int(number), int(test)) for number, test in TABLE.findall(policy)]
     assert listed == [(number, number) for number in range(1, 41)]
-    tests = [p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py")]
+    tests = [
+        p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py")
+    ]
     tested = {int(number) for text in tests for number in TEST.findall(text)}
     assert [number for number in range(1, 41) if number not in tested] == []
     assert tested <= set(range(1, 41))
