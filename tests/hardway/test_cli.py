@@ -376,6 +376,7 @@ def test_a_reader_that_left(monkeypatch: pytest.MonkeyPatch, capsys: Capture) ->
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "lines"),
     [(["demo", "hi"], 0), (["inspect", "pocket"], 0), (["inspect", "pocket"], 1)],

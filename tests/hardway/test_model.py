@@ -155,6 +155,8 @@ def large(fullsize: Path) -> GPT2:
     return GPT2.from_pretrained(fullsize)
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("fullsize")
 def test_the_124m_shape_equals_transformers_and_pocket(
     large: GPT2, pocket: GPT2, fullsize: Path
 ) -> None:
@@ -172,6 +174,8 @@ def test_the_124m_shape_equals_transformers_and_pocket(
     assert_same_logits(found, pocket(tokens))
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("fullsize")
 def test_case_39_the_124m_shape_has_1024_positions(large: GPT2) -> None:
     cache = KVCache(large.config)
     cache.advance(1023)
@@ -380,6 +384,7 @@ def test_a_padding_that_does_not_fit_is_refused(n_pad: Any) -> None:
         random_model()(torch.zeros(2, 3, dtype=torch.int64), n_pad=n_pad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "last_only", "message"),
     [
@@ -439,6 +444,8 @@ def test_config_of_either_naming(
     assert config.d_head == 8
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("fullsize")
 def test_config_as_gpt2_publishes_it(fullsize: Path) -> None:
     config = Config.from_file(fullsize / "config.json")
     assert config == Config(
