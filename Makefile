@@ -1,15 +1,20 @@
 # make book   build the site into _build/html
+# make check  lint, check the types, run the quick tests: under a minute
 # make test   prove the library against its references
 # make lab    build it, and open its pages as notebooks in JupyterLab
 # Each sets itself up in .venv first. Another Python: make book PYTHON=python3.12
 
 PYTHON ?= python3
 BIN := .venv/bin
+pip = $(1)/python -m pip install --disable-pip-version-check
 FULLSIZE := _build/fullsize
 POCKET := src/hardway/models/pocket
+QUICK := not slow and not browser and not network
+# At most four workers, however many the cores: some tests load 548 MB.
+PARALLEL := -n logical --maxprocesses 4 --dist loadgroup
 export HARDWAY_HOME ?= $(CURDIR)/models
 
-.PHONY: book test bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book check test lowest bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -29,8 +34,23 @@ endef
 book: .venv/.installed-book
 	$(call build,.)
 
+check: lint
+	$(BIN)/pytest $(PARALLEL) -m "$(QUICK)" --cov --cov-fail-under=90
+
 test: .venv/.installed-test
-	$(BIN)/pytest --cov --cov-fail-under=95
+	$(BIN)/pytest $(PARALLEL) --cov
+
+# The quick tests on the lowest versions that pyproject.toml allows. They replace those of
+# constraints.txt without a resolver, because transformers and others would ask for more.
+LOWEST := _build/lowest
+lowest: .venv/.installed-test
+	rm -rf $(LOWEST)
+	$(PYTHON) -m venv $(LOWEST)
+	$(call pip,$(LOWEST)/bin) -c constraints.txt pip
+	$(call pip,$(LOWEST)/bin) -c constraints.txt -e ".[plots]" --group test
+	$(BIN)/python tests/support/lowest.py > $(LOWEST)/lowest.txt
+	$(call pip,$(LOWEST)/bin) --no-deps -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/pytest $(PARALLEL) -m "$(QUICK)" tests/hardway
 
 # Speed beside other programs, a quarter of an hour of it: into src/hardway/record.json, which the
 # book shows, and benchmarks/record.md. Nothing else should run meanwhile.
@@ -48,7 +68,7 @@ lab: book .venv/.installed-notebook
 notebooks-check: book
 	$(BIN)/python tests/support/run_notebooks.py _build/html/notebooks
 
-lint: .venv/.installed-test
+lint: .venv/.installed-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -87,10 +107,11 @@ reproducible: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)
 clean:
 	rm -rf _build
 
-# The environment, once for each set of extras and again when their list changes.
+# The environment, once for each dependency group and again when their list changes.
 .venv/.installed-%: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[$*]"
+	$(call pip,$(BIN)) -c constraints.txt pip # one that knows dependency groups
+	$(call pip,$(BIN)) -c constraints.txt -e ".[plots]" --group $*
 	@touch $@

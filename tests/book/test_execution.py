@@ -17,6 +17,8 @@ import execution
 from facts import facts, tree_hash
 from pieces import LIBRARY, REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 IN_PARTS = (
     "import time\nprint('one', end='', flush=True)\ntime.sleep(1)\nprint(' line')"
 )

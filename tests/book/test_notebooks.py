@@ -18,6 +18,8 @@ import run_notebooks
 from pieces import find_pieces, joined
 from plain import Page, in_plain_terms
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebooks")]
+
 HEADER = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
 kernelspec: {display_name: Python 3, language: python, name: python3}

@@ -168,6 +168,7 @@ def test_case_19_forth_and_back_is_no_progress(remote: HubServer, path: Path) ->
     assert len(remote.asked) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranges", [True, False])
 def test_case_19_at_real_size(ranges: bool, remote: HubServer, path: Path) -> None:
     """GPT-2's own size: dropped at 30 %, whole at the end, little in memory."""
@@ -1049,6 +1050,7 @@ LEFT = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(ANSWERS, max_size=12), LEFT, st.sampled_from([None, b"old"]))
 def test_there_are_two_outcomes(

@@ -10,6 +10,8 @@ from safetensors import safe_open
 import fullsize as stand_in
 from hardway import GPT2, Tokenizer, safetensors
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fullsize")]
+
 
 def test_the_file_is_laid_out_as_gpt2s(fullsize: Path) -> None:
     path = fullsize / "model.safetensors"

@@ -15,6 +15,8 @@ import hardway.safetensors as library
 from fuzz_safetensors import Counter, fuzz, main, mutated, outcome, sound
 from hardway.safetensors import SafetensorsError, TensorInfo
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:

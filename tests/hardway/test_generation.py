@@ -466,6 +466,7 @@ def test_case_37_decode_stream_join_to_the_decoded_text(
     assert "".join(decode_stream(tokenizer, ids)) == tokenizer.decode(ids)
 
 
+@pytest.mark.slow
 @given(text=st.text())
 def test_case_37_text_is_never_shown_as_broken(tokenizer: Tokenizer, text: str) -> None:
     """Even byte by byte, each character comes whole, when its last byte is there."""

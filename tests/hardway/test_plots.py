@@ -261,6 +261,7 @@ TITLE = "".join(ODD)
 SQUARE = torch.rand(len(ODD), len(ODD))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "draw",
     [
@@ -380,6 +381,7 @@ def test_arrows_lead_from_the_origin() -> None:
     assert axes.get_title(loc="left") == "two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("degrees", range(0, 360, 5))
 def test_no_arrow_strikes_a_name_through(degrees: int) -> None:
     """Not even where it lies on another, and goes on."""

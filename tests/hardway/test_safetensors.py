@@ -421,6 +421,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_header_is_cheap(kind: str, tmp_path: Path) -> None:
     """Its cost is in proportion to its length, and its message is short.

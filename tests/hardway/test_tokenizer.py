@@ -195,6 +195,7 @@ def test_multilingual_sample(
     assert tokenizer.decode(ids) == MULTILINGUAL
 
 
+@pytest.mark.slow
 def test_every_assigned_character(
     tokenizer: Tokenizer, reference: tiktoken.Encoding
 ) -> None:
@@ -218,6 +219,7 @@ def test_every_assigned_character(
 LETTERS = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=1_000_000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["a" * 100_000, LETTERS[:200_000]], ids=["a", "a-z"])
 def test_case_34_a_long_word_is_not_slow(
     tokenizer: Tokenizer, reference: tiktoken.Encoding, text: str
@@ -255,6 +257,7 @@ class Rationed(dict[tuple[bytes, bytes], int]):
         assert self.times >= 0, "merging asks for more pairs than a heap has to"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["-" * 1_000_000, LETTERS], ids=["dashes", "a-z"])
 def test_case_34_a_million_characters_ask_for_few_pairs(
     tokenizer: Tokenizer,

@@ -15,6 +15,8 @@ import browser as chromium
 import site_checks
 from pieces import REPOSITORY
 
+pytestmark = pytest.mark.browser
+
 HTML = REPOSITORY / "_build" / "html"
 CHAPTERS = [
     f"book/{path.stem}.html" for path in sorted((REPOSITORY / "book").glob("*.md"))
