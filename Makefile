@@ -52,7 +52,7 @@ lowest: .venv/.installed-test
 	$(call pip,$(LOWEST)/bin) --no-deps -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pytest $(PARALLEL) -m "$(QUICK)" tests/hardway
 
-# Speed beside other programs, a quarter of an hour of it: into src/hardway/record.json, which the
+# Speed beside other programs, a quarter of an hour of it: into book/record.json, which the
 # book shows, and benchmarks/record.md. Nothing else should run meanwhile.
 bench: .venv/.installed-bench
 	$(BIN)/python benchmarks _build/bench

@@ -13,6 +13,8 @@ from typing import NoReturn
 
 import click
 
+from hardway import __version__
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 for success, 2 for a user's mistake.
@@ -43,7 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-@click.version_option(package_name="hardway")
+@click.version_option(__version__)
 @click.pass_context
 def hardway(context: click.Context) -> None:
     """LLM inference the hard way: GPT-2 from raw bytes to generated text.

@@ -22,7 +22,6 @@ WORD = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
 END_OF_TEXT = "<|endoftext|>"
-LONG_WORD = 128  # bytes; from about here on the heap is faster
 
 Pair = tuple[bytes, bytes]
 
@@ -239,13 +238,8 @@ class Tokenizer:
         return [
             self.ids[piece]
             for word in split_words(text)
-            for piece in self.merge(word.encode("utf-8"))
+            for piece in merge_heap(word.encode("utf-8"), self.ranks)
         ]
-
-    def merge(self, word: bytes) -> list[bytes]:
-        """Cut a word into its pieces, the faster way for its length."""
-        merge = merge_naive if len(word) < LONG_WORD else merge_heap
-        return merge(word, self.ranks)
 
 
 def display(piece: bytes) -> str:

@@ -14,13 +14,14 @@ import hardway
 from hardway.fast.tokenizer import (
     BLANK,
     CACHED_WORDS,
+    LONG_WORD,
     FastTokenizer,
     IdCache,
     IdMerger,
     split_stretches,
 )
 from hardway.hub import POCKET
-from hardway.tokenizer import LONG_WORD, Tokenizer, merge_naive, split_words
+from hardway.tokenizer import Tokenizer, merge_naive, split_words
 
 # Of each kind that the two patterns tell apart, in ASCII and beyond it.
 KINDS = "aZ09'!_ \n\t\r\x00\x0b\x1c\x1f\x7f\x85\xa0\u2028é²½٣中’\u200b🤗\u0378"

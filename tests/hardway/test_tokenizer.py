@@ -17,11 +17,10 @@ from hypothesis import strategies as st
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tokenizers import ByteLevelBPETokenizer
 
-from hardway.fast.tokenizer import FastTokenizer
+from hardway.fast.tokenizer import LONG_WORD, FastTokenizer
 from hardway.hub import POCKET
 from hardway.tokenizer import (
     END_OF_TEXT,
-    LONG_WORD,
     Tokenizer,
     byte_alphabet,
     display,
@@ -384,17 +383,6 @@ def test_words_join_to_the_text(text: str) -> None:
 @given(raw=st.binary(max_size=20))
 def test_a_spelling_stands_for_its_bytes(raw: bytes) -> None:
     assert spelled_bytes("".join(map(byte_alphabet().__getitem__, raw))) == raw
-
-
-@pytest.mark.parametrize("length", [LONG_WORD - 1, LONG_WORD])
-def test_a_word_is_merged_the_faster_way_for_its_length(
-    tokenizer: Tokenizer, length: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    word = LETTERS[:length].encode()
-    expected = merge_naive(word, tokenizer.ranks)
-    too_slow = "merge_naive" if length >= LONG_WORD else "merge_heap"
-    monkeypatch.delattr(f"hardway.tokenizer.{too_slow}")
-    assert tokenizer.merge(word) == expected
 
 
 def test_the_byte_alphabet_is_a_bijection_onto_printable_characters() -> None:

@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise, repeat
 
-from hardway.tokenizer import LONG_WORD, Tokenizer, merge_heap, split_words
+from hardway.tokenizer import Tokenizer, merge_heap, split_words
 
+LONG_WORD = 128  # bytes; from about here on the heap is faster than merges on ids
 CACHED_WORDS = 50_000
 
 # `WORD` of the tokenizer again, for Python's `re`: twice as fast as `regex`, but with
