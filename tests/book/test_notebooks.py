@@ -13,10 +13,10 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-import measured
-import run_notebooks
-from pieces import find_pieces, joined
-from plain import Page, in_plain_terms
+from execution import measured
+from literate.pieces import find_pieces, joined
+from notebooks.plain import Page, in_plain_terms
+from tools import run_notebooks
 
 HEADER = """---
 jupytext: {text_representation: {extension: .md, format_name: myst}}
@@ -98,7 +98,7 @@ CONFIG = {
     "bibtex_bibfiles": ["sources.bib"],
     "bibtex_default_style": "credit",
     "bibtex_reference_style": "credit",
-    "extensions": ["myst_nb", "sphinx_exercise", "published", "notebooks", "citations"],
+    "extensions": ["myst_nb", "sphinx_exercise", "theme", "notebooks"],
     "html_theme": "sphinx_book_theme",
     "html_title": "A Book",
     "html_theme_options": {},
@@ -125,6 +125,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         source.mkdir(exist_ok=True)
         (source / "sources.bib").write_text(SOURCES)
         (source / "line.svg").write_text(DRAWING)
+        (source / "data.json").write_text("{}")
         for name, text in PAGES.items():
             (source / f"{name}.md").write_text(text + (more if name != "index" else ""))
         config = CONFIG | {
@@ -277,7 +278,7 @@ def test_a_page_without_a_notebook_is_on_the_web(app: Sphinx) -> None:
         ("{term}`gone`", "{term} finds nothing called 'gone'"),
         ("{cite:p}`gone`", 'could not find bibtex key "gone"'),
         ("{glue:text}`gone`", "no cell recorded a value called 'gone'"),
-        ("```{listing} m.gone\n```", "the library has no module 'm'"),
+        ("```{listing} m.gone\n```", "the library has no module for 'm.gone'"),
         ("$$a$$ (gone)", "no equation is called 'gone'"),
     ],
 )
@@ -330,7 +331,8 @@ def test_two_builds_write_the_same_bytes(build: Build) -> None:
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     first = contents()
-    assert sorted(first) == ["first.ipynb", "second.ipynb"]
+    assert sorted(first) == ["data.json", "first.ipynb", "second.ipynb"]
+    assert first["data.json"] == b"{}"  # which a cell may read
     assert contents() == first
 
 

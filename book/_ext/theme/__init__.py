@@ -1,0 +1,34 @@
+"""Lay the pages out: what is folded, drawn, credited, left out, and where they live."""
+
+from typing import Any
+
+from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
+from sphinx.application import Sphinx
+from sphinx.writers.html5 import HTML5Translator
+
+from theme import credits, diagram, folds, pictures, publishing, slimming
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Settle the addresses before any other extension looks at them."""
+    credits.register(app)
+    slimming.register(app)
+    # Where one of them changes, pages are read again, for the links in them.
+    app.add_config_value("repository", "", "env")
+    app.add_config_value("files_address", "", "env")
+    app.add_directive("pipeline", diagram.Pipeline)
+    app.add_node(
+        nodes.citation,
+        override=True,
+        html=(credits.visit_source, HTML5Translator.depart_citation),
+    )
+    app.add_node(HideCodeCellNode, override=True, html=(folds.visit, folds.depart))
+    app.add_post_transform(pictures.Slim)
+    app.connect("config-inited", publishing.configure, priority=100)
+    app.connect("builder-inited", slimming.mark_few)
+    app.connect("env-get-outdated", credits.bibliographies)
+    app.connect("doctree-read", folds.fold)
+    app.connect("html-page-context", publishing.leave_out_card, priority=100)
+    app.connect("html-page-context", slimming.unwrap)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
