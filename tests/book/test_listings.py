@@ -1,11 +1,15 @@
 """No line of the library is hidden, none is shown twice; planted defects are named."""
 
+import io
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
-from lint.coverage import uncovered
+from lint.coverage import hidden
 from literate import listings, pieces
 from literate.pieces import find_pieces, joined, modules, partition
 
@@ -104,14 +108,35 @@ def test_a_line_in_no_piece_is_refused(library: Path, stray: str, message: str) 
         partition("m")
 
 
-def test_hidden_and_doubled_pieces_are_named(library: Path) -> None:
-    assert list(uncovered({"a": NAMES[:3], "b": NAMES[3:]})) == []
-    assert list(uncovered({"a": NAMES[:2], "b": NAMES[1:5]})) == [
-        "doubled: m.one is shown in a and b",
-        "hidden: no page shows m.Thing.grow (m.py, lines 25–26)",
+def uncovered(names: Iterable[str]) -> list[str]:
+    """What is missing where these pieces have listings."""
+    return list(hidden({listings.label(name) for name in names}))
+
+
+def test_a_hidden_piece_is_named(library: Path) -> None:
+    assert uncovered(NAMES) == []
+    assert uncovered(NAMES[:5]) == [
+        "hidden: no page shows m.Thing.grow (m.py, lines 25–26)"
     ]
-    doubled = list(uncovered({"a": [*NAMES, "m"]}))
-    assert doubled == ["doubled: m is shown in a and a"]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_doubled_piece_is_a_warning(tmp_path: Path, again: bool) -> None:
+    mark = ":again:\n" if again else ""
+    listing = "```{listing} attention.softmax\n%s```\n"
+    (tmp_path / "index.md").write_text(
+        f"# A\n\n{listing % mark}\n```{{toctree}}\nb\n```\n"
+    )
+    (tmp_path / "b.md").write_text(f"# B\n\n{listing % ''}")
+    config = {"extensions": ["myst_nb", "literate"]}
+    warning = io.StringIO()
+    with docutils_namespace():
+        Sphinx(
+            tmp_path, None, tmp_path / "out", tmp_path / "trees", "dummy", config,
+            status=None, warning=warning,
+        ).build()  # fmt: skip
+    doubled = "duplicate label listing-attention.softmax, other instance in"
+    assert (doubled in warning.getvalue()) is not again
 
 
 def test_packages_within_the_library(library: Path) -> None:
@@ -127,8 +152,8 @@ def test_packages_within_the_library(library: Path) -> None:
     (area,) = find_pieces("fast.m.Thing.area")
     assert area.place == "fast/m.py, lines 20–23"
     shown = ["__init__", "fast", "fast.f", *inner, *NAMES]
-    assert list(uncovered({"a": shown})) == []
-    assert list(uncovered({"a": shown[2:]})) == [
+    assert uncovered(shown) == []
+    assert uncovered(shown[2:]) == [
         "hidden: no page shows __init__ (__init__.py, lines 1–1)",
         "hidden: no page shows fast (fast/__init__.py, lines 1–1)",
     ]
@@ -138,7 +163,7 @@ def test_a_function_must_not_bear_the_name_of_a_module(library: Path) -> None:
     (library / "fast").mkdir()
     (library / "fast" / "__init__.py").write_text("'''A.'''\n\ndef m(): ...\n")
     (library / "fast" / "m.py").write_text("'''A module.'''\n")
-    assert list(uncovered({"a": [*NAMES, "fast", "fast.m"]})) == [
+    assert uncovered([*NAMES, "fast", "fast.m"]) == [
         "hidden: 2 pieces of the library are called fast.m"
     ]
 
@@ -168,6 +193,6 @@ def test_a_chapter_may_name_a_piece_that_is_not_there(
 
 
 def test_the_book_shows_every_piece_once() -> None:
-    shown = listings.pages()
-    assert sum(map(len, shown.values())) > 100
-    assert list(uncovered(shown)) == []
+    shown = [name for names in listings.pages().values() for name in names]
+    assert len(shown) == len(set(shown)) > 100
+    assert uncovered(shown) == []

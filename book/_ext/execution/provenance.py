@@ -45,7 +45,7 @@ def configure(app: Sphinx, config: Config) -> None:
         shutil.rmtree(old)
     config.provenance = known
     looks = [tree_hash(directory, "*") for directory in LOOKS]
-    config.page_making = "".join([key, tree_hash(EXTENSIONS), *looks])
+    config.page_making = "".join([key, tree_hash(EXTENSIONS, "*.py", "*.svg"), *looks])
     config.nb_execution_cache_path = str(caches / key)
     # The kernels inherit these: the model wherever they start, and sums that do not
     # depend on the number of cores.

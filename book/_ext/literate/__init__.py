@@ -14,15 +14,12 @@ from literate import listings, program, source_pages
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives, the role, and the links of the reference."""
+    app.setup_extension("sphinx.ext.autodoc")
+    # Where the address changes, pages are read again, for the links in them.
+    app.add_config_value("files_address", "", "env")
     app.add_directive("listing", listings.Listing)
     app.add_role("listing", listings.role)
     app.add_directive("whole-program", program.WholeProgram)
-    app.connect("env-purge-doc", listings.forget)
-    app.connect("env-merge-info", listings.merge)
     app.connect("autodoc-process-docstring", program.annotate)
     app.connect("html-collect-pages", source_pages.pages)
-    return {
-        "env_version": 2,  # raise it, and every page is read again
-        "parallel_read_safe": True,
-        "parallel_write_safe": True,
-    }
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

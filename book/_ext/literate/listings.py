@@ -11,7 +11,6 @@ listing without the mark (see `lint.coverage`), to which the role
 
 import re
 import textwrap
-from collections import defaultdict
 from contextlib import suppress
 from functools import cache
 from typing import Any, ClassVar
@@ -19,8 +18,6 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
-from sphinx.application import Sphinx
-from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from literate.pieces import REPOSITORY, Piece, find_pieces, joined
@@ -53,7 +50,6 @@ class Listing(SphinxDirective):
         wrapper += self.caption(whole)
         wrapper += self.code(whole)
         if "again" not in self.options:
-            shown(self.env)[self.env.docname] += [piece.name for piece in pieces]
             wrapper["names"] = [label(piece.name) for piece in pieces]
             self.state.document.note_explicit_target(wrapper)
         return [wrapper]
@@ -124,22 +120,3 @@ def role(*of_role: Any) -> tuple[list[nodes.Node], list[nodes.system_message]]:
     """Make the link that the role asks for."""
     _, _, name, *_ = of_role
     return [link(name)], []
-
-
-def shown(env: BuildEnvironment) -> defaultdict[str, list[str]]:
-    """Return the names of the pieces that each page shows for the first time."""
-    found: defaultdict[str, list[str]]
-    found = vars(env).setdefault("listings", defaultdict(list))
-    return found
-
-
-def forget(app: Sphinx, env: BuildEnvironment, docname: str) -> None:
-    """Drop what a page showed before it is read again."""
-    shown(env).pop(docname, None)
-
-
-def merge(
-    app: Sphinx, env: BuildEnvironment, docnames: list[str], other: BuildEnvironment
-) -> None:
-    """Take over what another process read."""
-    shown(env).update({name: shown(other)[name] for name in docnames})

@@ -14,9 +14,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Settle the addresses before any other extension looks at them."""
     credits.register(app)
     slimming.register(app)
-    # Where one of them changes, pages are read again, for the links in them.
     app.add_config_value("repository", "", "env")
-    app.add_config_value("files_address", "", "env")
     app.add_directive("pipeline", diagram.Pipeline)
     app.add_node(
         nodes.citation,
