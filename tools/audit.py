@@ -88,10 +88,8 @@ def main(html: Path, mapped: Callable[..., Iterable[Page]] = map) -> int:
     site = Site(html, prefix[1] if prefix else "/")
     pages = dict(zip(found, mapped(partial(look, site=site), found), strict=True))
     faults = [(path, fault) for path, page in pages.items() for fault in page.faults]
-    faults += dead_links(pages, site)
-    faults += strangers(pages)
-    faults += lone_scripts(pages)
-    faults += heavy(pages)
+    faults += chain(dead_links(pages, site), strangers(pages))
+    faults += chain(lone_scripts(pages), heavy(pages))
     faults += [
         (path, fault)
         for path in sorted(html.rglob("*.css"))
@@ -239,9 +237,10 @@ def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
     users = Counter(chain.from_iterable(page.files for page in pages.values()))
     for path, page in pages.items():
         own = [file for file in page.files if users[file] == 1]
-        total = sum(size(file) for file in (path, *own))
+        sizes = {file.name: file.stat().st_size for file in own}
+        total = path.stat().st_size + sum(sizes.values())
         if total > HEAVIEST:
-            parts = parts_of(parse(path)) | {file.name: size(file) for file in own}
+            parts = parts_of(parse(path)) | sizes
             most = sorted(parts, key=parts.__getitem__, reverse=True)[:3]
             yield (
                 path,
@@ -252,15 +251,10 @@ def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
 
 def files(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Path]:
     """Yield the files of the site that a browser fetches to show a page."""
-    for local in map(urlsplit, filter(None, fetched(page))):
+    for local in map(urlsplit, filter(None, map(address, page.select(FETCHED)))):
         file = lead(path, unquote(local.path), site)
         if not (local.scheme or local.netloc) and file.is_file():
             yield file
-
-
-def size(path: Path) -> int:
-    """Return how many bytes a file has."""
-    return path.stat().st_size
 
 
 def parts_of(page: BeautifulSoup) -> dict[str, int]:
@@ -283,11 +277,6 @@ def unescaped_markup(article: Tag) -> Iterator[str]:
         yield f"it holds an output of markup: {str(tag)[:60]}"
 
 
-def fetched(page: BeautifulSoup) -> Iterator[str]:
-    """Yield the addresses that a browser fetches when a page is opened."""
-    yield from map(address, page.select(FETCHED))
-
-
 def address(tag: Tag) -> str:
     """Return where a tag leads, or what it shows."""
     return next(str(tag[name]) for name in ("href", "src", "data") if name in tag.attrs)
@@ -295,7 +284,7 @@ def address(tag: Tag) -> str:
 
 def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
     """Look for anything that a browser would fetch over the network on opening."""
-    for place in fetched(page):
+    for place in map(address, page.select(FETCHED)):
         if re.match(r"(\w+:)?//", place):
             yield f"it fetches {place}"
     for tag in page.select("style, [style]"):

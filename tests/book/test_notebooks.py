@@ -288,13 +288,6 @@ def test_what_is_not_known_is_a_warning(app: Sphinx, text: str, problem: str) ->
     assert problem in warnings(app)[before:]
 
 
-def test_a_listing_is_named_by_its_place(app: Sphinx) -> None:
-    labels = app.env.get_domain("std").anonlabels
-    labels["listing-attention.softmax"] = ("second", "x")
-    text = in_plain_terms(page(app), "{listing}`attention.softmax`")
-    assert text == f"[{SOFTMAX.place}](second.ipynb)"
-
-
 def test_a_warning_about_a_notebook_fails_the_build(build: Build) -> None:
     """Sphinx itself knows {sub}; the notebook would show it raw."""
     app = build(more="\nH{sub}`2`O\n")

@@ -69,7 +69,7 @@ def test_a_prompt_stays_a_prompt() -> None:
 def test_only_what_cannot_break_is_unwrapped(word: str, bare: bool) -> None:
     wrapped = f'<code><span class="pre">{word}</span></code>'
     context = {"body": wrapped, "title": wrapped}
-    slimming.unwrap(None, "page", "page.html", context, None)
+    slimming.tidy(None, "page", "page.html", context, None)
     assert context["body"] == (f"<code>{word}</code>" if bare else wrapped)
     assert context["title"] == wrapped
 

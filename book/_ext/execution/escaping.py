@@ -1,8 +1,4 @@
-"""The characters that act on a text instead of being seen in it, and their escapes.
-
-Control characters, line ends and tabs apart, command a terminal; those for two
-directions of writing can show a line in another order than it has.
-"""
+"""Escape control characters and the marks of writing direction; neither can be seen."""
 
 import re
 

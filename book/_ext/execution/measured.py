@@ -1,8 +1,7 @@
 """Mark what a clock said: a cell with the tag ``measured`` may differ in another run.
 
-The page says so below its output, and everything else on the page has to be the same in
-every build (see ``tools/reproducible.py``). A measured number is never quoted in prose:
-see `lint.numbers`.
+Everything else on the page has to be the same in every build
+(``tools/reproducible.py``), and prose never quotes a measured number (`lint.numbers`).
 """
 
 from collections.abc import Iterator

@@ -3,9 +3,7 @@
 MyST-NB's cache knows a page's cells and nothing else, so a change of the library would
 leave old output beside new listings. Here the cache's directory is named after a hash
 of everything the cells run on, and every page is read again when that hash changes.
-Each page then states what its own kernel said of itself (see `running`), and a page
-that ran on anything but what this build prints and names is a warning
-(`lint.provenance`), which fails it.
+Each page states what its own kernel said; `lint.provenance` compares.
 """
 
 import hashlib

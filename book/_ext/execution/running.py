@@ -1,12 +1,9 @@
 """Run the notebooks of the pages before Sphinx reads them, into MyST-NB's cache.
 
-MyST-NB would run one page after the other, join a line that a kernel sent in two parts
-with a line break, and print text with its control characters. Here two pages run at a
-time (one that measures time runs alone), parts are joined unchanged, and what cells
-print, which may come from a model or a file, is escaped. HTML in it Sphinx escapes.
-
-When all cells are done, the kernel itself is asked what it ran on. The answer stays
-with the notebook in the cache, where `provenance` reads it.
+MyST-NB would run one page after the other, and break a line that a kernel sent in two
+parts. Here two pages run at a time (one that measures time runs alone), and control
+characters in what cells print are escaped. In the end the kernel itself is asked what
+it ran on; the answer stays with the notebook in the cache, where `provenance` reads it.
 """
 
 import json

@@ -3,8 +3,8 @@
 Every chapter takes one sentence a step further, in a cell with the tag ``carried``. The
 cell prints a line for each thing it was handed and each it hands on: a name, two spaces
 or more, and the values. A chapter must be handed something by the one before it, and
-whatever bears the same name on two pages must have the same value there, up to one unit
-in the last place that is printed. Anything else is a warning, which fails the build.
+what bears the same name on two pages must have the same value, up to one unit in the
+last place.
 """
 
 import re

@@ -1,10 +1,8 @@
 """Hold the glossary against the chapters: a term in bold is explained in both.
 
-Bold is for the terms that a page explains; what is merely important is in italics. Two
-kinds of bold are no terms: what the box at the end of a chapter repeats, and the words
-with which the items of a list begin. A term that the glossary does not have is a
-warning, which fails the build, and so is an entry that leads to no page with its term
-in bold.
+Bold is for the terms that a page explains. Two kinds of bold aren't terms: what the box
+at the end of a chapter repeats, and the words with which the items of a list begin. A
+term needs an entry, and an entry has to lead to a page with its term in bold.
 """
 
 import re

@@ -1,9 +1,8 @@
-"""Warn of numbers typed in prose: what a run could change, the run has to say.
+"""Look for numbers typed in prose: what a run could change, the run has to say.
 
 Decimals, percentages and whole numbers over 12 may stand in code, in formulas, in roles
-such as ``{glue:text}``, and in tables about GPT-2 124M, which say so in their first
-row. The captions and the alt texts of figures are prose, though they stand in cells.
-What a clock said is not quoted at all: a measured cell hands out no values.
+such as ``{glue:text}``, and in tables whose first row names GPT-2 124M. Captions and
+alt texts are prose, though they stand in cells. A measured cell hands out no values.
 """
 
 import re

@@ -71,9 +71,7 @@ class Page:
 
     def warn(self, problem: str) -> None:
         """Fail the build, unless it excuses warnings."""
-        logger.warning(
-            f"the notebook: {problem}", location=self.docname, type="notebooks"
-        )
+        logger.warning("the notebook: %s", problem, location=self.docname)
 
 
 def is_notebook(env: BuildEnvironment, docname: str) -> bool:
@@ -114,16 +112,8 @@ def fitted(plain: str, token: Token, line: str) -> list[str]:
     return [line.rstrip() for line in f"{before}{fitted}".splitlines()]
 
 
-# Blocks: each returns the plain Markdown, or None where the block is plain already.
-
-
-def verbatim(page: Page, token: Token) -> None:
-    """Keep code, HTML and formulas as they are."""
-
-
-def dropped(page: Page, token: Token) -> str:
-    """Leave out what a reader does not see: a label, a comment."""
-    return ""
+# Blocks: each returns the plain Markdown, nothing where a reader sees nothing, or None
+# where the block is plain already.
 
 
 def fence(page: Page, token: Token) -> str | None:
@@ -169,15 +159,15 @@ def equation_number(page: Page, label: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[Page, Token], str | None]] = {
-    "amsmath": verbatim,
-    "code_block": verbatim,
+    "amsmath": lambda page, token: None,
+    "code_block": lambda page, token: None,
     "colon_fence": fence,
     "fence": fence,
-    "html_block": verbatim,
+    "html_block": lambda page, token: None,
     "math_block": display_math,
     "math_block_label": display_math,
-    "myst_line_comment": dropped,
-    "myst_target": dropped,
+    "myst_line_comment": lambda page, token: "",
+    "myst_target": lambda page, token: "",
 }
 
 # Directives: each takes the argument, the options and the body.
@@ -205,11 +195,6 @@ def admonition(page: Page, title: str, options: Mapping[str, str], body: str) ->
 def math(page: Page, first: str, options: Mapping[str, str], body: str) -> str:
     """Write a formula that stands in a directive."""
     return formula(page, f"{first}\n{body}", options.get("label", ""))
-
-
-def left_out(page: Page, text: str, options: Mapping[str, str], body: str) -> str:
-    """Leave out what only a page needs: the map of the machine, a solution's end."""
-    return ""
 
 
 def dropdown(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
@@ -247,9 +232,9 @@ DIRECTIVES: dict[str, Callable[[Page, str, Mapping[str, str], str], str]] = {
     "figure": figure,
     "listing": listing,
     "math": math,
-    "pipeline": left_out,
+    "pipeline": lambda page, text, options, body: "",  # needs the other pages
     "solution-start": solution,
-    "solution-end": left_out,
+    "solution-end": lambda page, text, options, body: "",
 }
 
 # Within a paragraph: roles and links.
@@ -342,18 +327,11 @@ def cross_reference(domain: str, role: str, page: Page, text: str) -> str:
     return f"[{found.astext()}]({address})" if address else found.astext()
 
 
-def listing_place(page: Page, name: str) -> str:
-    """Say where the piece stands that a listing shows; so does the listing's head."""
-    place = joined(find_pieces(name)).place
-    return cross_reference("std", "ref", page, f"{place} <listing-{name}>")
-
-
 ROLES: dict[str, Callable[[Page, str], str]] = {
     "cite:p": partial(cross_reference, "cite", "p"),
     "cite:t": partial(cross_reference, "cite", "t"),
     "eq": partial(cross_reference, "math", "eq"),
     "glue:text": glued,
-    "listing": listing_place,
     "numref": partial(cross_reference, "std", "numref"),
     "ref": partial(cross_reference, "std", "ref"),
     "term": partial(cross_reference, "std", "term"),

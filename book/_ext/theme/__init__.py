@@ -2,10 +2,7 @@
 
 from typing import Any
 
-from docutils import nodes
-from myst_nb.sphinx_ import HideCodeCellNode
 from sphinx.application import Sphinx
-from sphinx.writers.html5 import HTML5Translator
 
 from theme import credits, diagram, folds, pictures, publishing, slimming
 
@@ -16,17 +13,11 @@ def setup(app: Sphinx) -> dict[str, Any]:
     slimming.register(app)
     app.add_config_value("repository", "", "env")
     app.add_directive("pipeline", diagram.Pipeline)
-    app.add_node(
-        nodes.citation,
-        override=True,
-        html=(credits.visit_source, HTML5Translator.depart_citation),
-    )
-    app.add_node(HideCodeCellNode, override=True, html=(folds.visit, folds.depart))
     app.add_post_transform(pictures.Slim)
     app.connect("config-inited", publishing.configure, priority=100)
     app.connect("builder-inited", slimming.mark_few)
     app.connect("env-get-outdated", credits.bibliographies)
     app.connect("doctree-read", folds.fold)
     app.connect("html-page-context", publishing.leave_out_card, priority=100)
-    app.connect("html-page-context", slimming.unwrap)
+    app.connect("html-page-context", slimming.tidy)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -6,25 +6,21 @@ comma, and its lists have labels such as «BKH16», which no sentence of the boo
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
-from docutils import nodes
 from pybtex.database import Entry
 from pybtex.plugin import register_plugin as register_for_pybtex
 from pybtex.style.formatting.alpha import Style as Alphabetical
 from pybtex.style.labels import BaseLabelStyle
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
-from sphinx.writers.html5 import HTML5Translator
 from sphinxcontrib.bibtex.domain import BibtexDomain
 from sphinxcontrib.bibtex.plugin import register_plugin
 from sphinxcontrib.bibtex.style.referencing import BracketStyle, PersonStyle
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 
-
-def round_brackets() -> BracketStyle:
-    """Return what stands around a year, or around a whole credit."""
-    return BracketStyle(left="(", right=")")
+round_brackets = partial(BracketStyle, left="(", right=")")
 
 
 @dataclass
@@ -66,12 +62,6 @@ def bibliographies(
     if any(changes):
         for key in cast(BibtexDomain, env.get_domain("cite")).bibliographies:
             yield key.docname
-
-
-def visit_source(writer: HTML5Translator, node: nodes.citation) -> None:
-    """Begin an entry of the list; docutils gives it a role that no longer exists."""
-    HTML5Translator.visit_citation(writer, node)
-    writer.body[-1] = writer.body[-1].replace("doc-biblioentry", "listitem")
 
 
 def register(app: Sphinx) -> None:

@@ -1,23 +1,20 @@
 """Fold what would stand in a reader's way: answers before they are guessed, and checks.
 
-The first cells after a *Predict* box are folded, with what they put out, until the
-reader opens them, as the box's own answer is: code can give away what it will find. A
-cell that does nothing but assert, and one that does nothing but import and load the
-model, are one line that says so. Nothing is left out: each opens with a click, and on
-paper all are open.
+The first cells after a *Predict* box are folded, with what they put out: code can give
+away what it will find. A cell that only asserts, and one that only imports and loads
+the model, are one line that says so. Each opens with a click; on paper all are open.
 """
 
 import ast
 from collections.abc import Iterator
 
 from docutils import nodes
-from myst_nb.sphinx_ import HideCodeCellNode, visit_HideCellInput
 from sphinx.application import Sphinx
-from sphinx.util.docutils import SphinxTranslator
 
 PREDICT = "Predict"
 RESULT = "Run it: the code, and what comes out"
 HIDE = "Hide it"
+LOADING = (".from_pretrained(name)", "book_model()", "model.config")
 
 
 def fold(app: Sphinx, doctree: nodes.document) -> None:
@@ -102,8 +99,7 @@ def loads(statement: ast.stmt) -> bool:
     """Say whether a statement names the book's model, or a part of it."""
     if not isinstance(statement, ast.Assign):
         return False
-    value = ast.unparse(statement.value)
-    return value.endswith((".from_pretrained(name)", "book_model()", "model.config"))
+    return ast.unparse(statement.value).endswith(LOADING)
 
 
 def is_check(node: ast.AST | None) -> bool:
@@ -119,18 +115,3 @@ def called(node: ast.AST | None) -> str:
 def mark(cell: nodes.container, what: str, line: str) -> None:
     """Have MyST-NB fold a part of the cell, below a line."""
     cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, HIDE
-
-
-def visit(translator: SphinxTranslator, node: HideCodeCellNode) -> None:
-    """Open the fold as MyST-NB does, but let the line be read aloud as it stands."""
-    start = len(translator.body)
-    visit_HideCellInput(translator, node)
-    opening = "".join(translator.body[start:])
-    translator.body[start:] = [
-        opening.replace(' aria-label="Toggle hidden content"', "")
-    ]
-
-
-def depart(translator: SphinxTranslator, node: HideCodeCellNode) -> None:
-    """Close the fold."""
-    translator.body.append("</details>\n")

@@ -1,9 +1,8 @@
 """Put the figures that cells draw into the pages in as few bytes as look the same.
 
-Matplotlib writes a PNG of full colour, though most figures are black letters and a few
-hues. A page shows it as lossless WebP, in the fewest colours that keep it as drawn: of
-a thousand pixels 999 are off by no more than `UNSEEN`, and where 256 colours are too
-few, all are as they were. The notebooks keep the PNG.
+Matplotlib writes a PNG of full color. A page shows it as lossless WebP, in the fewest
+colors with which 999 of 1,000 pixels are off by no more than `UNSEEN`; where 256 are
+too few, it stays as it was. The notebooks keep the PNG.
 """
 
 from pathlib import Path

@@ -1,10 +1,8 @@
 """Say where the book is published: one setting, from which every address follows.
 
 ``repository: url`` in ``_config.yml`` is the setting. Where it is empty, a build on
-GitHub Actions takes the repository it runs in; anywhere else there is no repository,
-and the pages carry no button that would lead to one. Without an address for the pages
-they carry no card for other sites either, and the page for addresses that do not exist
-takes the site to be at its server's root.
+GitHub Actions takes the repository it runs in. Anywhere else the pages carry no button
+that leads to a repository and no card for other sites.
 """
 
 import os

@@ -1,17 +1,15 @@
 """Leave out what every page is given and this book does not use.
 
 `sphinx_thebe` would run cells on a server elsewhere. It comes with Jupyter Book whether
-or not it is asked for, adds scripts to each article and one that fails in each page.
+or not it is asked for, and adds scripts to each page, one of which fails.
 
-Pygments says of every word of a code what it is, which is more than half of a page. The
-two styles, light and dark, tell few kinds apart: those that look alike in both are
-marked alike, and what looks like plain text is not marked.
+Pygments marks every word of a code, which is more than half of a page. The two styles,
+light and dark, tell few kinds apart: those that look alike in both are marked alike,
+and what looks like plain text isn't marked. Sphinx wraps every word of a code in the
+text, so that it doesn't break; a name wouldn't break anyhow.
 
-Sphinx wraps every word of a code in the text, so that it does not break. A name would
-not break anyhow.
-
-The build itself is slimmed, too: it keeps nearly all it makes until it ends, and
-Python's garbage collector would go through it again after every few thousand objects.
+The build is slimmed, too: it keeps nearly all it makes until it ends, and Python's
+garbage collector would go through it again after every few thousand objects.
 """
 
 import gc
@@ -30,6 +28,11 @@ UNUSED = "sphinx_thebe"
 COLLECT_AFTER = 50_000  # new objects: the same memory, and two thirds of the time
 Tokens = Iterable[tuple[_TokenType, str]]
 UNBREAKABLE = re.compile(r'<span class="pre">([\w.]+|[^&])</span>', re.ASCII)
+# MyST-NB's label hides a fold's own line from screen readers; docutils' role is gone.
+INACCESSIBLE = {
+    ' aria-label="Toggle hidden content"': "",
+    ' role="doc-biblioentry"': ' role="listitem"',
+}
 STYLES = ("pygments_light_style", "pygments_dark_style")
 
 
@@ -72,13 +75,14 @@ def mark_few(app: Sphinx) -> None:
         builder.highlighter.formatter_args["alike"] = alike
 
 
-def unwrap(
+def tidy(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Take the wrapping off what needs none, in a page and in its table of contents."""
-    for part in ("body", "toc"):
-        if part in context:
-            context[part] = UNBREAKABLE.sub(r"\1", context[part])
+    """Take out of a page, and of its table of contents, what is not needed in it."""
+    for part in {"body", "toc"} & context.keys():
+        context[part] = UNBREAKABLE.sub(r"\1", context[part])
+        for written, wanted in INACCESSIBLE.items():
+            context[part] = context[part].replace(written, wanted)
 
 
 def register(app: Sphinx) -> None:
