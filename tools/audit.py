@@ -240,12 +240,14 @@ def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
         sizes = {file.name: file.stat().st_size for file in own}
         total = path.stat().st_size + sum(sizes.values())
         if total > HEAVIEST:
-            parts = parts_of(parse(path)) | sizes
-            most = sorted(parts, key=parts.__getitem__, reverse=True)[:3]
+            article = parse(path)
+            for kind, selector in KINDS.items():
+                sizes[kind] = len("".join(map(str, article.select(selector))).encode())
+            most = sorted(sizes, key=sizes.__getitem__, reverse=True)[:3]
             yield (
                 path,
                 f"it has {total:,} bytes of its own, more than {HEAVIEST:,}; most are "
-                "in its " + ", ".join(f"{part} ({parts[part]:,})" for part in most),
+                "in its " + ", ".join(f"{part} ({sizes[part]:,})" for part in most),
             )
 
 
@@ -255,14 +257,6 @@ def files(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Path]:
         file = lead(path, unquote(local.path), site)
         if not (local.scheme or local.netloc) and file.is_file():
             yield file
-
-
-def parts_of(page: BeautifulSoup) -> dict[str, int]:
-    """Say how many bytes of a page are code, and how many are of other kinds."""
-    return {
-        kind: sum(len(str(tag).encode()) for tag in page.select(selector))
-        for kind, selector in KINDS.items()
-    }
 
 
 def unescaped_markup(article: Tag) -> Iterator[str]:

@@ -19,11 +19,7 @@ MADE_OF_ALL = {"searchindex.js"}  # measured words among them
 def main(one: Path, two: Path) -> int:
     """Print every file that differs; return how many there are."""
     first, second = fingerprints(one), fingerprints(two)
-    differing = sorted(
-        name
-        for name in first.keys() | second.keys()
-        if first.get(name) != second.get(name)
-    )
+    differing = sorted({name for name, _ in first.items() ^ second.items()})
     for name in differing:
         print(f"{name}: not the same in both builds")
     if not first:

@@ -279,7 +279,7 @@ def test_a_page_without_a_notebook_is_on_the_web(app: Sphinx) -> None:
         ("{cite:p}`gone`", 'could not find bibtex key "gone"'),
         ("{glue:text}`gone`", "no cell recorded a value called 'gone'"),
         ("```{listing} m.gone\n```", "the library has no module for 'm.gone'"),
-        ("$$a$$ (gone)", "no equation is called 'gone'"),
+        ("$$a$$ (gone)", "{eq} finds nothing called 'gone'"),
     ],
 )
 def test_what_is_not_known_is_a_warning(app: Sphinx, text: str, problem: str) -> None:

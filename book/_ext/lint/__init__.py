@@ -10,11 +10,10 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
 from lint import carried, citations, coverage, glossary, numbers, provenance
-from lint.problem import Check
 
 logger = logging.getLogger(__name__)
 
-CHECKS: tuple[Check, ...] = (
+CHECKS = (
     coverage.check,
     provenance.check,
     numbers.check,

@@ -1,9 +1,6 @@
-"""What a check yields: one interface for all of them."""
+"""What every check yields."""
 
-from collections.abc import Callable, Iterator
 from typing import NamedTuple
-
-from sphinx.environment import BuildEnvironment
 
 
 class Problem(NamedTuple):
@@ -11,6 +8,3 @@ class Problem(NamedTuple):
 
     text: str
     page: str | None = None
-
-
-Check = Callable[[BuildEnvironment], Iterator[Problem]]

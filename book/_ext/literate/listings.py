@@ -31,10 +31,7 @@ class Listing(SphinxDirective):
     """Show one piece with its file and line numbers; the page depends on the file."""
 
     required_arguments = 1
-    option_spec: ClassVar[dict[str, Any]] = {
-        "whole": directives.flag,
-        "again": directives.flag,
-    }
+    option_spec: ClassVar = dict.fromkeys(("whole", "again"), directives.flag)
 
     def run(self) -> list[nodes.Node]:
         """Return the literal block, captioned with the place it was taken from."""

@@ -100,12 +100,8 @@ def joined(pieces: Sequence[Piece]) -> Piece:
     """Make one run of lines of pieces that follow each other."""
     first, last = pieces[0], pieces[-1]
     lines = first.path.read_text(encoding="utf-8").splitlines()
-    return Piece(
-        first.name,
-        first.path,
-        first.first,
-        "\n".join(lines[first.first - 1 : last.last]),
-    )
+    text = "\n".join(lines[first.first - 1 : last.last])
+    return Piece(first.name, first.path, first.first, text)
 
 
 def _starts(

@@ -123,14 +123,17 @@ def holder(name: str) -> str:
 
 def equations() -> set[str]:
     """Name the definitions whose equation stands in a chapter."""
-    texts = (path.read_text(encoding="utf-8") for path in BOOK.glob("*.md"))
-    return {label for text in texts for label in LABELLED.findall(text)}
+    return set(LABELLED.findall(text_of_book()))
 
 
 def documented() -> set[str]:
     """Name the modules that the reference documents."""
-    texts = (path.read_text(encoding="utf-8") for path in BOOK.glob("*.md"))
-    return {module for text in texts for module in DOCUMENTED.findall(text)}
+    return set(DOCUMENTED.findall(text_of_book()))
+
+
+def text_of_book() -> str:
+    """Return what all pages say, before Sphinx reads them."""
+    return "\n".join(path.read_text(encoding="utf-8") for path in BOOK.glob("*.md"))
 
 
 def is_public(name: str) -> bool:

@@ -22,7 +22,6 @@ from myst_parser.config.main import MdParserConfig
 from myst_parser.parsers.mdit import create_md_parser
 from sphinx.addnodes import pending_xref
 from sphinx.builders import Builder
-from sphinx.domains.math import MathDomain
 from sphinx.domains.std import StandardDomain
 from sphinx.environment import BuildEnvironment
 from sphinx.util import docname_join, logging
@@ -144,18 +143,10 @@ def formula(page: Page, content: str, label: str) -> str:
     content = " ".join(content.split())
     if r"\\" in content and r"\begin{" not in content:
         content = rf"\begin{{aligned}} {content} \end{{aligned}}"
-    number = rf" \tag{{{equation_number(page, label)}}}" if label else ""
-    return f"$${content}{number}$$"
-
-
-def equation_number(page: Page, label: str) -> str:
-    """Return the number that an equation has on its page."""
-    equations = cast(MathDomain, page.env.get_domain("math")).equations
-    if label not in equations:
-        page.warn(f"no equation is called {label!r}")
-        return label
-    numbers = page.env.toc_fignumbers[equations[label][0]]["displaymath"]
-    return ".".join(map(str, numbers[nodes.make_id(f"equation-{label}")]))
+    if label:
+        number = cross_reference("math", "eq", page, label).strip("()")
+        content += rf" \tag{{{number}}}"
+    return f"$${content}$$"
 
 
 BLOCKS: dict[str, Callable[[Page, Token], str | None]] = {

@@ -124,12 +124,8 @@ def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
         if "image/png" in output.get("data", {}):
             output.metadata = {"image/png": {"alt": alt_text(page, cell)}}
     metadata = {key: cell.metadata[key] for key in cell.metadata if key != "mystnb"}
-    yield new_code_cell(
-        cell.source,
-        outputs=outputs,
-        execution_count=cell.execution_count,
-        metadata=metadata,
-    )
+    kept = {"execution_count": cell.execution_count, "metadata": metadata}
+    yield new_code_cell(cell.source, outputs=outputs, **kept)
     if is_measured(cell):
         yield new_markdown_cell(f"_{MEASURED}_")
     if figure := wishes.get("figure"):

@@ -12,12 +12,7 @@ from urllib.parse import urlsplit
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
-BUTTONS = (
-    "use_repository_button",
-    "use_issues_button",
-    "use_edit_page_button",
-    "use_source_button",
-)
+BUTTONS = ("repository", "issues", "edit_page", "source")
 MISSING_PAGE = """<h1>There is no such page</h1>
 <p>The address you followed leads nowhere in this book: perhaps a page was renamed, or a
 letter was lost on the way.</p>
@@ -68,7 +63,7 @@ def configure(app: Sphinx, config: Config) -> None:
     options["repository_url"] = config.repository
     config.files_address = files_address(config)
     for button in BUTTONS:
-        options[button] = bool(config.repository)
+        options[f"use_{button}_button"] = bool(config.repository)
     pages = config.html_baseurl or pages_address(config.repository)
     config.html_baseurl = config.ogp_site_url = pages and pages.rstrip("/") + "/"
     root = urlsplit(config.html_baseurl).path or "/"
