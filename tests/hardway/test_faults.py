@@ -2,7 +2,7 @@
 
 import re
 
-from pieces import REPOSITORY
+from literate.pieces import REPOSITORY
 
 TABLE = re.compile(r"^\| (\d+) \|.*\| `test_case_(\d\d)_…` \|$", re.MULTILINE)
 TEST = re.compile(r"^def test_case_(\d\d)_", re.MULTILINE)
@@ -12,7 +12,8 @@ def test_each_of_the_forty_faults_has_a_test() -> None:
     policy = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
     listed = [(int(number), int(test)) for number, test in TABLE.findall(policy)]
     assert listed == [(number, number) for number in range(1, 41)]
-    tests = [p.read_text(encoding="utf-8") for p in (REPOSITORY / "tests").rglob("*.py")]
+    files = (REPOSITORY / "tests").rglob("*.py")
+    tests = [path.read_text(encoding="utf-8") for path in files]
     tested = {int(number) for text in tests for number in TEST.findall(text)}
     assert [number for number in range(1, 41) if number not in tested] == []
     assert tested <= set(range(1, 41))
