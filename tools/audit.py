@@ -49,6 +49,9 @@ HEAVIEST = 300_000  # bytes of a page and of the files that only it uses
 KINDS = {"code": "pre", "tables": "table", "formulas": ".math", "navigation": "nav"}
 
 
+Link = tuple[str, Path, str]  # the address, the file and the anchor it means
+
+
 @dataclass(frozen=True)
 class Site:
     """Where the pages are, and what the address of their root will be, as links say."""
@@ -63,7 +66,7 @@ class Page:
 
     faults: list[str]
     anchors: set[str]
-    links: list[tuple[str, Path, str]]  # the address, the file and the anchor it means
+    links: list[Link]
     footer: str
     scripts: list[str]
     files: set[Path]  # that a browser fetches to show it
@@ -291,9 +294,7 @@ def fetched_by_style(text: str) -> Iterator[str]:
         yield f"it fetches {place}"
 
 
-def links(
-    path: Path, page: BeautifulSoup, site: Site
-) -> Iterator[tuple[str, Path, str]]:
+def links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Link]:
     """Yield the links of a page that stay within the site."""
     for parts in map(urlsplit, map(address, page.select(LINKS))):
         if not (parts.scheme or parts.netloc):

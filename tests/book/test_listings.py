@@ -4,13 +4,14 @@ import io
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 from lint.coverage import hidden
-from literate import listings, pieces
+from literate import listings, pieces, source_pages
 from literate.pieces import find_pieces, joined, modules, partition
 
 MODULE = """\
@@ -151,6 +152,13 @@ def test_packages_within_the_library(library: Path) -> None:
     assert [piece.name for piece in whole] == ["fast", "fast.f"]
     (area,) = find_pieces("fast.m.Thing.area")
     assert area.place == "fast/m.py, lines 20–23"
+    uri = SimpleNamespace(get_relative_uri=lambda here, there: f"../{there}.html")
+    config, env = SimpleNamespace(files_address=""), SimpleNamespace(docname="")
+    app = SimpleNamespace(config=config, builder=uri, env=env)
+    assert source_pages.address(app, area) == "../source/fast/m.html#L-20"
+    config.files_address = "https://x.org/blob/main"
+    there = "https://x.org/blob/main/fast/m.py#L20-L23"
+    assert source_pages.address(app, area) == there
     shown = ["__init__", "fast", "fast.f", *inner, *NAMES]
     assert uncovered(shown) == []
     assert uncovered(shown[2:]) == [

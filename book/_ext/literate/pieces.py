@@ -16,6 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 LIBRARY = REPOSITORY / "src" / "hardway"
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+Starts = Iterator[tuple[str, int]]
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
     return Piece(first.name, first.path, first.first, text)
 
 
-def _starts(
-    module: str, tree: ast.Module, lines: Sequence[str]
-) -> Iterator[tuple[str, int]]:
+def _starts(module: str, tree: ast.Module, lines: Sequence[str]) -> Starts:
     """Name each piece of a module and the line on which it starts."""
     yield module, 1
     in_head = True
@@ -132,9 +131,7 @@ def _starts(
                 )
 
 
-def _methods(
-    name: str, definition: ast.ClassDef, lines: Sequence[str]
-) -> Iterator[tuple[str, int]]:
+def _methods(name: str, definition: ast.ClassDef, lines: Sequence[str]) -> Starts:
     """Name each method and the line on which it starts; the fields must come before."""
     in_head = True
     for node in definition.body:

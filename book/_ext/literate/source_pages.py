@@ -15,7 +15,7 @@ from literate.pieces import REPOSITORY, Piece, module_of, modules
 def address(app: Sphinx, piece: Piece) -> str:
     """Return where the lines of a piece are: in the repository, or on a page here."""
     if repository := app.config.files_address:
-        file = piece.path.relative_to(REPOSITORY).as_posix()
+        file, _ = piece.place.split(", ")
         return f"{repository}/{file}#L{piece.first}-L{piece.last}"
     page = page_name(module_of(piece.name))
     return f"{app.builder.get_relative_uri(app.env.docname, page)}#L-{piece.first}"
@@ -23,7 +23,7 @@ def address(app: Sphinx, piece: Piece) -> str:
 
 def page_name(module: str) -> str:
     """Return the name of a module's page."""
-    return f"source/{module}"
+    return f"source/{module.replace('.', '/')}"
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
