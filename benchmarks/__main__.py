@@ -1,8 +1,8 @@
 """Measure the library beside other programs: ``make bench``.
 
 Prints a table of what is aimed at and what was reached, and keeps both it and every
-number: benchmarks/record.md and src/hardway/record.json, which the page "How fast is
-it?" shows.
+number: benchmarks/record.md and book/record.json, which the page "How fast is it?"
+shows.
 """
 
 import json
@@ -25,7 +25,7 @@ import tokenizer
 from measure import clock, interleave, machine, streaming, summary
 
 HERE = Path(__file__).parent
-RECORD = HERE.parent / "src" / "hardway" / "record.json"
+RECORD = HERE.parent / "book" / "record.json"
 LENGTHS = (64, 128, 256, 512, 1024)
 console = Console(highlight=False)
 
@@ -88,7 +88,7 @@ def judge_float16(peers: speed.Peers) -> dict[str, object]:
     pocket = models.perturbed_pocket()
     pocket16 = models.rounded(pocket, torch.float16)
     text = (HERE / "stories.txt").read_text()
-    tokens = hardway.Tokenizer.from_pretrained("pocket")
+    tokens = hardway.load_tokenizer("pocket")
     ids = [tokens.eot_id, *tokens.encode(text.strip())]
     prompts = [ids[i * 25 : i * 25 + 16] for i in range(50)]
     source = torch.Generator().manual_seed(0)

@@ -12,8 +12,10 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from hardway import GPT2, Config
-from hardway.model import expected_shapes
+import hardway
+from hardway import Config
+from hardway.checkpoint import expected_shapes
+from hardway.fast.gpt2 import FastGPT2
 
 POCKET = Path(__file__).parents[1] / "src" / "hardway" / "models" / "pocket"
 GPT2_124M = Config(n_vocab=50257, n_ctx=1024, n_embd=768, n_head=12, n_layer=12)
@@ -60,11 +62,11 @@ def write_random(directory: Path) -> Path:
     return directory
 
 
-def perturbed_pocket() -> GPT2:
+def perturbed_pocket() -> FastGPT2:
     """Return pocket, each weight moved by less than float16 could follow."""
     source = torch.Generator().manual_seed(0)
-    exact = GPT2.from_pretrained("pocket")
-    return GPT2(
+    exact = hardway.load("pocket")
+    return FastGPT2(
         exact.config,
         {
             name: weight
@@ -74,8 +76,8 @@ def perturbed_pocket() -> GPT2:
     )
 
 
-def rounded(model: GPT2, dtype: torch.dtype) -> GPT2:
+def rounded(model: FastGPT2, dtype: torch.dtype) -> FastGPT2:
     """Return the model with its weights rounded to fewer bits."""
-    return GPT2(
+    return FastGPT2(
         model.config, {name: weight.to(dtype) for name, weight in model.weights.items()}
     )

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hardway import GPT2, KVCache
+from hardway import GPT2
 
 
 def logits_of(model: GPT2, ids: Sequence[int], start: int) -> Tensor:
     """Score as decode does: the first ``start`` ids at once, then one at a time."""
-    cache = KVCache(model.config, max_len=len(ids))
+    cache = model.new_cache(max_len=len(ids))
     rows = [model(torch.tensor(ids[:start]), cache, last_only=True)]
     rows += [model(torch.tensor([id]), cache) for id in ids[start:-1]]
     return torch.cat(rows)  # [len(ids) - start, n_vocab]
@@ -20,7 +20,7 @@ def logits_of(model: GPT2, ids: Sequence[int], start: int) -> Tensor:
 
 def write(model: GPT2, prompt: Sequence[int], n_new: int) -> Tensor:
     """Continue a prompt greedily; return the scores that each new token had."""
-    cache = KVCache(model.config, max_len=len(prompt) + n_new)
+    cache = model.new_cache(max_len=len(prompt) + n_new)
     rows = [model(torch.tensor(prompt), cache, last_only=True)]
     while len(rows) < n_new:
         rows.append(model(rows[-1].argmax(dim=-1), cache))

@@ -18,7 +18,8 @@ from ctranslate2.converters import TransformersConverter
 from torch import Tensor
 
 import hardway
-from hardway import GPT2, KVCache, block, fast
+from hardway import GPT2
+from hardway.fast import gpt2, linear
 from measure import clock
 
 Runs = dict[str, Callable[[], float]]
@@ -26,33 +27,27 @@ NEW = 64
 PROMPT = 32
 
 
-class Taught(GPT2):
-    """A model that runs the block as chapter 5 has it."""
-
-    run_block = staticmethod(block.transformer_block)  # type: ignore[assignment]
-
-
 @contextmanager
-def always_multiply(onednn: bool) -> Iterator[None]:
-    """Use one product for all matrices, whatever their place in memory suggests."""
+def only_matmul(onednn: bool) -> Iterator[None]:
+    """Use one product for all matrices, whatever their layout suggests."""
     with (
-        patch.object(fast, "linear", fast.multiply),
-        patch.object(fast, "HAS_ONEDNN", onednn),
+        patch.object(gpt2, "linear", linear.matmul),
+        patch.object(linear, "HAS_ONEDNN", onednn),
     ):
         yield
 
 
 def steps(run: Callable[[GPT2], float], peers: "Peers") -> Runs:
-    """Measure what each step from the taught block to the fast one brings."""
+    """Measure what each step from the taught model to the fast one brings."""
 
-    def multiplying(model: GPT2, onednn: bool) -> float:
-        with always_multiply(onednn):
-            return run(model)
+    def with_matmul(onednn: bool) -> float:
+        with only_matmul(onednn):
+            return run(peers.float32)
 
     return {
-        "hardway, taught block": lambda: multiplying(peers.taught, onednn=False),
-        "hardway, large steps": lambda: multiplying(peers.float32, onednn=False),
-        "hardway, oneDNN": lambda: multiplying(peers.float32, onednn=True),
+        "hardway, taught block": lambda: run(peers.taught),
+        "hardway, large steps": lambda: with_matmul(onednn=False),
+        "hardway, oneDNN": lambda: with_matmul(onednn=True),
         "hardway float32": lambda: run(peers.float32),
         "hardway float16": lambda: run(peers.float16),
     }
@@ -64,9 +59,9 @@ class Peers:
     def __init__(self, directory: Path) -> None:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        self.float32 = GPT2.from_pretrained(directory)
-        self.float16 = GPT2.from_pretrained(directory, dtype=torch.float16)
-        self.taught = Taught(self.float32.config, self.float32.weights)
+        self.float32 = hardway.load(directory)
+        self.float16 = hardway.load(directory, dtype=torch.float16)
+        self.taught = GPT2(self.float32.config, self.float32.weights)
         self.transformers: Any = transformers.GPT2LMHeadModel.from_pretrained(directory)
         self.transformers.eval()
         converted = directory / "ctranslate2"
@@ -155,7 +150,7 @@ def prefill(peers: Peers, length: int = 512) -> Runs:
     text = peers.text[:length]
 
     def ours(model: GPT2) -> float:
-        cache = KVCache(model.config, max_len=length)
+        cache = model.new_cache(max_len=length)
         return clock(lambda: model(text, cache, last_only=True))
 
     def hugging_face() -> None:
@@ -192,11 +187,11 @@ def growth(peers: Peers, lengths: Sequence[int], n_steps: int = 8) -> Runs:
     """One more token behind texts of several lengths; seconds."""
 
     def cached(model: GPT2, length: int) -> Callable[[], float]:
-        cache = KVCache(model.config)
+        cache = model.new_cache()
         model(peers.text[: length - n_steps], cache, last_only=True)
 
         def steps() -> None:
-            cache.length = length - n_steps
+            cache.truncate(length - n_steps)
             for token in peers.text[length - n_steps : length].split(1):
                 model(token, cache, last_only=True)
 

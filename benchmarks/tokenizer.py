@@ -16,8 +16,9 @@ import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tokenizers import ByteLevelBPETokenizer
 
+from hardway import load_tokenizer
 from hardway.hub import POCKET
-from hardway.tokenizer import END_OF_TEXT, WORD, Tokenizer
+from hardway.tokenizer import END_OF_TEXT, WORD
 
 TEXT = "".join(topics.values())
 VOCAB, MERGES = str(POCKET / "vocab.json"), str(POCKET / "merges.txt")
@@ -44,7 +45,7 @@ def seconds(encode: Callable[[str], object]) -> float:
 
 def measure(repeats: int = 7) -> dict[str, list[float]]:
     """Return the seconds of each repeat; warm: with every word seen before."""
-    warm, other = Tokenizer.from_pretrained("pocket"), tiktoken_gpt2()
+    warm, other = load_tokenizer("pocket"), tiktoken_gpt2()
     hugging_face = ByteLevelBPETokenizer.from_file(VOCAB, MERGES)
     ids = warm.encode(TEXT)
     assert ids == other.encode_ordinary(TEXT) == hugging_face.encode(TEXT).ids
@@ -53,7 +54,7 @@ def measure(repeats: int = 7) -> dict[str, list[float]]:
         for _ in range(repeats):
             for name, encode in (
                 ("hardway warm", warm.encode),
-                ("hardway cold", Tokenizer.from_pretrained("pocket").encode),
+                ("hardway cold", load_tokenizer("pocket").encode),
                 ("tokenizers", lambda text: hugging_face.encode(text).ids),
                 ("tiktoken", other.encode_ordinary),
             ):

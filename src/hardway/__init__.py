@@ -1,14 +1,16 @@
 """LLM inference the hard way: GPT-2 from raw bytes to generated text.
 
-Every module is one chapter of the book, and a chapter shows every line of its module:
-
     >>> import hardway
-    >>> tokenizer = hardway.Tokenizer.from_pretrained("pocket")
+    >>> tokenizer = hardway.load_tokenizer("pocket")
     >>> tokenizer.encode("Hello")
     [15496]
+    >>> model = hardway.load("pocket")
+    >>> hardway.generate(model, tokenizer.encode("Once upon a"), 1)
+    [640]
 
-Importing the package is cheap: torch is imported by the first name that needs it (PEP
-562).
+`load` and `load_tokenizer` return the fast versions, ``from_pretrained`` the ones that
+the book teaches; the two agree. Importing the package is cheap: torch is imported by
+the first name that needs it (PEP 562).
 """
 
 from importlib import import_module
@@ -18,51 +20,74 @@ if TYPE_CHECKING:
     from hardway import (
         attention,
         block,
+        checkpoint,
+        checks,
+        config,
         embeddings,
+        fast,
         generation,
         hub,
+        inputs,
         kv_cache,
         miniature,
         model,
         safetensors,
+        sampling,
         tokenizer,
+        untrusted,
     )
     from hardway import plots as plots
+    from hardway.config import Config
+    from hardway.fast import load, load_tokenizer
     from hardway.generation import generate, generate_batch, stream, stream_text
     from hardway.kv_cache import KVCache
-    from hardway.model import GPT2, Config
+    from hardway.model import GPT2
+    from hardway.sampling import Sampler
     from hardway.tokenizer import Tokenizer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "GPT2",
     "Config",
     "KVCache",
+    "Sampler",
     "Tokenizer",
     "attention",
     "block",
+    "checkpoint",
+    "checks",
+    "config",
     "embeddings",
+    "fast",
     "generate",
     "generate_batch",
     "generation",
     "hub",
+    "inputs",
     "kv_cache",
+    "load",
+    "load_tokenizer",
     "miniature",
     "model",
     "safetensors",
+    "sampling",
     "stream",
     "stream_text",
     "tokenizer",
+    "untrusted",
 ]
 
 _DEFINED_IN = {
     "GPT2": "model",
-    "Config": "model",
+    "Config": "config",
     "KVCache": "kv_cache",
+    "Sampler": "sampling",
     "Tokenizer": "tokenizer",
     "generate": "generation",
     "generate_batch": "generation",
+    "load": "fast",
+    "load_tokenizer": "fast",
     "stream": "generation",
     "stream_text": "generation",
 }

@@ -15,8 +15,9 @@ import click
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 when all went well, 2 for a mistake of the
-    user's, 1 when nobody reads the output any more.
+    """Run the command line and exit: 0 for success, 2 for a user's mistake.
+
+    It exits with 1 when nobody reads the output any more.
     """
     try:
         hardway(arguments, prog_name="hardway", standalone_mode=False)
@@ -70,9 +71,9 @@ model_option = click.option(
     help="Chooses the random weights.",
 )
 def demo(text: str | None, seed: int) -> None:
-    """Run the machine in miniature on TEXT.
+    """Run the smallest language model on TEXT and print every matrix.
 
-    Every matrix is printed (chapter 0).
+    Its weights are random.
     """
     from hardway import miniature
 
@@ -90,8 +91,8 @@ def demo(text: str | None, seed: int) -> None:
 def download(name: str, directory: Path | None, verify: bool) -> None:
     """Download the model NAME.
 
-    The files are checked against pinned hashes (chapter 1); the directory is printed. A
-    download that broke off goes on where it stopped.
+    The files are checked against pinned hashes; the directory is printed. A download
+    that broke off resumes where it stopped.
 
     NAME is gpt2, distilgpt2 or gpt2-medium.
     """
@@ -106,8 +107,7 @@ def inspect(file_or_model: str) -> None:
     """List the tensors of a file or model.
 
     FILE_OR_MODEL is a safetensors file, a known model's name, or a directory with a
-    model.safetensors. Each tensor has a name, dtype, shape, bytes and parameters
-    (chapter 1).
+    model.safetensors. Each tensor has a name, dtype, shape, bytes and parameters.
     """
     import math
 
@@ -144,13 +144,14 @@ def inspect(file_or_model: str) -> None:
 @click.argument("text")
 @model_option
 def tokenize(text: str, model: str) -> None:
-    """Show the tokens that TEXT is cut into.
+    """Show the tokens of TEXT.
 
-    Each line has an id and the piece it stands for (chapter 2).
+    Each line has an id and the bytes it stands for.
     """
-    from hardway.tokenizer import Tokenizer, display
+    from hardway import load_tokenizer
+    from hardway.tokenizer import display
 
-    tokenizer = Tokenizer.from_pretrained(model)
+    tokenizer = load_tokenizer(model)
     for id in tokenizer.encode(_read(text)):
         click.echo(f"{id:>6}  {display(tokenizer.decode_bytes([id]))}")
 
@@ -198,25 +199,24 @@ def generate(
 ) -> None:
     """Continue PROMPT.
 
-    Each piece is printed as it is chosen (chapters 7 and 8).
+    Each piece is printed as it is chosen.
     """
-    from hardway.generation import stream, whole_characters
-    from hardway.model import GPT2
-    from hardway.tokenizer import Tokenizer
+    from hardway import load, load_tokenizer
+    from hardway.generation import decode_stream, stream
 
     prompt = _read(prompt)
     if not prompt:
         raise ValueError("the prompt must hold at least one character")
-    tokenizer = Tokenizer.from_pretrained(model)
-    network = GPT2.from_pretrained(model)
+    tokenizer, network = load_tokenizer(model), load(model)
     ids = stream(
-        network, tokenizer.encode(prompt), max_new_tokens, temperature, top_k, top_p,
-        seed, use_cache=not no_cache, stop_ids=(tokenizer.eot_id,),
+        network, tokenizer.encode(prompt), max_new_tokens, temperature=temperature,
+        top_k=top_k, top_p=top_p, seed=seed, use_cache=not no_cache,
+        stop_ids=(tokenizer.eot_id,),
     )  # fmt: skip
     if sys.stdout.isatty():
         click.secho(prompt, dim=True, nl=False)
     ticks = [time.perf_counter()]
-    for piece in whole_characters(tokenizer, _clocked(ids, ticks)):
+    for piece in decode_stream(tokenizer, _clocked(ids, ticks)):
         click.echo(piece, nl=False)
         sys.stdout.flush()
     click.echo()
@@ -225,14 +225,14 @@ def generate(
 
 
 def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
-    """Pass the ids on, noting when each one came."""
+    """Pass the ids on, recording when each one arrived."""
     for id in ids:
         ticks.append(time.perf_counter())
         yield id
 
 
 def _print_stats(ticks: list[float]) -> None:
-    """Print the speed, the first token's apart: it includes reading the prompt."""
+    """Print the speed; the first token counts apart, since it includes the prompt."""
     line = f"{len(ticks) - 1} new token{'s' if len(ticks) != 2 else ''}"
     if len(ticks) > 1:
         line += f"; the first after {ticks[1] - ticks[0]:.3f} s"

@@ -1,4 +1,4 @@
-"""Find a model's directory by name, and download GPT-2 (chapter 1).
+"""Find a model's directory by name, and download GPT-2.
 
 A model is a directory in Hugging Face layout: ``config.json``, ``model.safetensors``,
 ``vocab.json`` and ``merges.txt``. This module alone turns a name into such a directory,
@@ -28,7 +28,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published model, pinned to one revision of its repository. Chapter 1."""
+    """A published model, pinned to one revision of its repository."""
 
     repository: str
     revision: str
@@ -103,7 +103,7 @@ CHECKPOINTS = {
 
 
 def home() -> Path:
-    """Return where downloads live: $HARDWAY_HOME or the user's cache. Chapter 1."""
+    """Return where downloads live: $HARDWAY_HOME or the user's cache."""
     return Path(
         os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway")
     )
@@ -112,15 +112,21 @@ def home() -> Path:
 def find(name_or_directory: str | os.PathLike[str]) -> Path:
     """Return the directory of a model: a known name, or a directory as it is.
 
-    Raises `FileNotFoundError` where there is none; for a model that can be downloaded
-    the message gives the command. Nothing is downloaded. Chapter 1.
+    ``auto`` is the model that the book runs on: the one ``$HARDWAY_MODEL`` names, by
+    default GPT-2 where it has been downloaded, else the bundled pocket model. Raises
+    `FileNotFoundError` where there is none; for a model that can be downloaded the
+    message gives the command. Nothing is downloaded.
     """
     name = os.fspath(name_or_directory)
+    if name == "auto":
+        name = os.environ.get("HARDWAY_MODEL") or "auto"
+    if name == "auto":
+        name = "gpt2" if _weights("gpt2").is_file() else "pocket"
     if name == "pocket":
         return POCKET
     if name in CHECKPOINTS:
         directory = home() / name
-        if not (directory / "model.safetensors").is_file():
+        if not _weights(name).is_file():
             raise FileNotFoundError(
                 f"no model {name!r} in {directory.absolute()}: run "
                 f"`hardway download {name}`, "
@@ -136,26 +142,19 @@ def find(name_or_directory: str | os.PathLike[str]) -> Path:
     return directory
 
 
-def book_model() -> str:
-    """Return the model that the book runs on: ``$HARDWAY_MODEL``, by default ``auto``.
-
-    ``auto`` is GPT-2 where it has been downloaded, else the bundled pocket model.
-    Chapter 1.
-    """
-    name = os.environ.get("HARDWAY_MODEL") or "auto"
-    if name != "auto":
-        return name
-    return "gpt2" if (home() / "gpt2" / "model.safetensors").is_file() else "pocket"
+def _weights(name: str) -> Path:
+    """Return the path of a downloaded model's weights, which need not exist."""
+    return home() / name / "model.safetensors"
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Fetch a model into ``directory``, and return that; by default ``home() / name``.
+    """Download a model into ``directory``, by default ``home() / name``; return it.
 
-    A file that is there with the right size is taken as it is (`verify` reads it); if
-    all are, nothing is sent or written. The environment may name a mirror in
-    ``$HF_ENDPOINT``, proxies, and in ``$HF_HUB_OFFLINE`` that nothing may be sent.
-    Raises `ValueError` for an unknown name, `DownloadError` for a file that cannot be
-    had, `PermissionError` for a directory that cannot be written. Chapter 1.
+    A file that is there with the right size is kept (`verify` reads it); if all are,
+    nothing is sent or written. ``$HF_ENDPOINT`` may name a mirror, the usual variables
+    proxies, and ``$HF_HUB_OFFLINE`` forbids all traffic. Raises `ValueError` for an
+    unknown name, `DownloadError` for a failed download, `PermissionError` for a
+    directory that cannot be written.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     missing = [f for f in checkpoint.files if not is_there(target / f.name, f)]
@@ -181,10 +180,10 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
 
 
 def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Read every byte of a downloaded model again, and return its directory.
+    """Hash a downloaded model's files again, and return its directory.
 
-    Raises `ValueError` for an unknown name, and `DownloadError` that names each file
-    which is not the pinned one. Nothing is downloaded or changed. Chapter 1.
+    Raises `ValueError` for an unknown name, and `DownloadError` naming each file that
+    is not the pinned one. Nothing is downloaded or changed.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     faults = {file.name: fault(target / file.name, file) for file in checkpoint.files}
@@ -201,12 +200,12 @@ def _pinned(name: str) -> Checkpoint:
     """Look a name up in the table."""
     if name not in CHECKPOINTS:
         known = ", ".join(CHECKPOINTS)
-        raise ValueError(f"name must be one of {known}, not {name!r}")
+        raise ValueError(f"name must be one of {known}, got {name!r}")
     return CHECKPOINTS[name]
 
 
 def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
-    """Return where a file is, on the hub or on the mirror in $HF_ENDPOINT."""
+    """Return a file's URL, on the hub or on the mirror in $HF_ENDPOINT."""
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     if not endpoint.lower().startswith(("https://", "http://")):
         # What it is instead is not repeated: a password may be in it.

@@ -1,4 +1,4 @@
-"""The smallest complete language model, with random weights (chapter 0).
+"""The smallest complete language model, with random weights.
 
 GPT-2's tokenizer is real; everything after it is as small as it can be: one attention
 head, one feed-forward layer, no positions, no training. What it says is nonsense. How
@@ -16,11 +16,20 @@ from hardway.tokenizer import Tokenizer
 
 N_EMBD = 8  # numbers per token
 N_HIDDEN = 16  # numbers inside the feed-forward layer
+STEPS = {  # what `demo` prints of a `Decode`, in this order
+    "embedding": "Embedding for last token",
+    "q": "Q for last token",
+    "scores": "Attention scores",
+    "attn_weights": "Attention weights",
+    "output": "Attention output",
+    "logits": "Logits",
+    "probabilities": "Probabilities",
+}
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The seven matrices of the machine. Chapter 0."""
+    """The seven matrices of the machine."""
 
     embedding: Tensor  # [n_vocab, 8]
     w_q: Tensor  # [8, 8]
@@ -33,7 +42,7 @@ class Weights:
 
 @dataclass(frozen=True)
 class Prefill:
-    """What reading T tokens computes; ``k`` and ``v`` are kept for later. Chapter 0."""
+    """What prefill computes for T tokens; ``k`` and ``v`` are kept for later."""
 
     embeddings: Tensor  # [T, 8]
     q: Tensor  # [T, 8]
@@ -43,12 +52,12 @@ class Prefill:
 
 @dataclass(frozen=True)
 class Decode:
-    """What choosing the next token computes. Chapter 0."""
+    """What choosing the next token computes."""
 
     embedding: Tensor  # [8]
     q: Tensor  # [8]
     scores: Tensor  # [T]
-    shares: Tensor  # [T], the attention weights
+    attn_weights: Tensor  # [T]
     output: Tensor  # [8]
     logits: Tensor  # [n_vocab]
     probabilities: Tensor  # [n_vocab]
@@ -56,7 +65,7 @@ class Decode:
 
 
 def random_weights(n_vocab: int, seed: int = 0) -> Weights:
-    """Draw all weights at random, the same ones for the same seed. Chapter 0."""
+    """Draw all weights at random; the same seed gives the same weights."""
     generator = torch.Generator().manual_seed(seed)
 
     def matrix(rows: int, columns: int) -> Tensor:
@@ -74,7 +83,7 @@ def random_weights(n_vocab: int, seed: int = 0) -> Weights:
 
 
 def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
-    """Read the prompt: give each token its vector, query, key and value. Chapter 0."""
+    """Prefill: give each token of the prompt its embedding, query, key and value."""
     embeddings = weights.embedding[list(tokens)]  # [T, 8]
     return Prefill(
         embeddings,
@@ -85,26 +94,27 @@ def prefill(weights: Weights, tokens: Sequence[int]) -> Prefill:
 
 
 def decode(weights: Weights, token: int, k: Tensor, v: Tensor, seed: int = 0) -> Decode:
-    """Choose the next token: the last one's query against all stored keys. Chapter 0.
+    """Decode: attend from the last token to all stored keys, and sample the next one.
 
-    token: the last id; k, v: [T, 8], from `prefill`. The choice is a draw, the same one
-    for the same seed.
+    token: the last id; k, v: [T, 8], from `prefill`. The same seed gives the same draw.
     """
     embedding = weights.embedding[token]  # [8]
     q = embedding @ weights.w_q  # [8]
     scores = k @ q / math.sqrt(N_EMBD)  # [T]: one dot product per key
-    shares = torch.softmax(scores, dim=-1)  # [T]
-    output = shares @ v  # [8]
+    attn_weights = torch.softmax(scores, dim=-1)  # [T]
+    output = attn_weights @ v  # [8]
     hidden = torch.relu(output @ weights.w_up)  # [16]
     logits = hidden @ weights.w_down @ weights.w_out  # [n_vocab]
     probabilities = torch.softmax(logits, dim=-1)
     generator = torch.Generator().manual_seed(seed)
     chosen = int(torch.multinomial(probabilities, 1, generator=generator))
-    return Decode(embedding, q, scores, shares, output, logits, probabilities, chosen)
+    return Decode(
+        embedding, q, scores, attn_weights, output, logits, probabilities, chosen
+    )
 
 
 def demo(text: str, seed: int = 0) -> None:
-    """Run the whole machine on ``text`` and print every step. Chapter 0.
+    """Run the whole machine on ``text`` and print every step.
 
     Raises `ValueError` for an empty text.
     """
@@ -117,31 +127,19 @@ def demo(text: str, seed: int = 0) -> None:
     print(f"Input token indices: {tokens}")
     print(f"Input tokens: {[tokenizer.decode([token]) for token in tokens]}")
     for label, matrix in [
-        ("Embeddings", read.embeddings),
-        ("Q", read.q),
-        ("K", read.k),
-        ("V", read.v),
-    ]:
+        ("Embeddings", read.embeddings), ("Q", read.q), ("K", read.k), ("V", read.v)
+    ]:  # fmt: skip
         print(f"{label}:\n{rounded(matrix)}")
     print("\n--- Decoding next token ---")
     step = decode(weights, tokens[-1], read.k, read.v, seed)
-    for label, vector in [
-        ("Embedding for last token", step.embedding),
-        ("Q for last token", step.q),
-        ("Attention scores", step.scores),
-        ("Attention weights", step.shares),
-        ("Attention output", step.output),
-        ("Logits", step.logits),
-        ("Probabilities", step.probabilities),
-    ]:
-        print(f"[Decode] {label}: {rounded(vector)}")
-    print(
-        f"Predicted next token: {tokenizer.decode([step.token])!r} (token {step.token})"
-    )
+    for name, label in STEPS.items():
+        print(f"[Decode] {label}: {rounded(getattr(step, name))}")
+    chosen = tokenizer.decode([step.token])
+    print(f"Predicted next token: {chosen!r} (token {step.token})")
 
 
 def rounded(tensor: Tensor) -> str:
-    """Write a matrix row by row, a vector on one line, to three digits. Chapter 0."""
+    """Write a matrix row by row, a vector on one line, to three digits."""
     if tensor.dim() == 2:
         return "\n".join(f"  {rounded(row)}" for row in tensor)
     if len(tensor) > N_HIDDEN:

@@ -13,7 +13,12 @@ from functools import cache
 from itertools import accumulate
 from typing import Any
 
-import matplotlib.pyplot as plt
+try:
+    import matplotlib.pyplot as plt
+except ImportError as error:
+    raise ImportError(
+        "figures need matplotlib: pip install 'hardway[plots]'"
+    ) from error
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb

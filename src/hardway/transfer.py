@@ -1,8 +1,8 @@
-"""Fetch one file over a network that may fail at any point (chapter 1).
+"""Fetch one file over a network that may fail at any point.
 
-It ends in one of two ways: the right file, all of it, under its name; or an error that
-says what to do, and whatever had that name before. What makes a file the right one is
-its size and its SHA-256, known beforehand. No answer of a server replaces them.
+A download ends in one of two ways: the right file, complete, under its name; or an
+error that says what to do, with whatever had that name before. The right file is the
+one with the pinned size and SHA-256, whatever a server says.
 """
 
 import errno
@@ -35,9 +35,9 @@ TRIES = 5  # so many in a row may bring less than that
 PAUSE_SECONDS = 0.5  # after a try; twice as long for each one that brought too little
 LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
 BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
-TROUBLE = (requests.RequestException, HTTPError, ValueError)
+RETRYABLE = (requests.RequestException, HTTPError, ValueError)
 ASTRAY = (TooManyRedirects, ValueError)  # the last is a bad address
-HOPELESS = (RetryError, *ASTRAY)
+FATAL = (RetryError, *ASTRAY)
 PLAINLY = {
     r"^\w+\(.*?\): ": "",  # which object of a library noticed
     r"^IncompleteRead\(.*": "the answer broke off",
@@ -56,7 +56,7 @@ LONGEST_MESSAGE = 600  # characters: what a stranger wrote is part of it
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file on the hub, and what proves that it arrived whole. Chapter 1."""
+    """One file on the hub, and what proves that it arrived complete."""
 
     name: str
     size: int
@@ -64,20 +64,20 @@ class RemoteFile:
 
 
 class DownloadError(OSError):
-    """A file could not be fetched whole, and its name is as it was. Chapter 1."""
+    """A download failed; the file's name is as it was."""
 
 
 class _WrongFileError(DownloadError):
-    """What a server sends is another file: no byte of it is worth keeping."""
+    """A server sends another file: no byte of it is worth keeping."""
 
 
 def is_there(path: Path, file: RemoteFile) -> bool:
-    """Say whether ``path`` has the size of ``file``; no byte is read. Chapter 1."""
+    """Say whether ``path`` has the size of ``file``, without reading it."""
     return path.is_file() and path.stat().st_size == file.size
 
 
 def fault(path: Path, file: RemoteFile) -> str | None:
-    """Read all of ``path`` and say how it differs from ``file``, if so. Chapter 1."""
+    """Read all of ``path`` and say how it differs from ``file``, if so."""
     if not path.is_file():
         return "is missing"
     if (size := path.stat().st_size) != file.size:
@@ -90,11 +90,11 @@ def fault(path: Path, file: RemoteFile) -> str | None:
 
 
 def fetch(url: str, file: RemoteFile, path: Path) -> None:
-    """Give the name ``path`` to what is at ``url``, if it is ``file`` to the last bit.
+    """Download ``url`` to ``path``, provided that it is exactly ``file``.
 
-    Where that fails, ``path`` is as it was, and what has come of the file stays beside
-    it for the next call. Raises `DownloadError`, which says what to do, or another
-    `OSError` where the directory cannot be written. Chapter 1.
+    On failure ``path`` is as it was, and the bytes that arrived stay beside it for the
+    next call to resume from. Raises `DownloadError`, which says what to do, or another
+    `OSError` where the directory cannot be written.
     """
     if path.is_dir():
         raise DownloadError(f"{path}: a directory is in the way: give it another name")
@@ -107,7 +107,7 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
             _complete(url, file, part)
             os.replace(part, path)
         except DownloadError as error:
-            # Its causes are not told: they may hold a password, or what acts.
+            # Its causes stay out: they may hold a password or control characters.
             raise DownloadError(_told(url, error)) from None
         except OSError as error:
             if error.errno not in DISK_FULL:
@@ -121,10 +121,10 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Wait until no other process fetches this file, then keep the others waiting.
+    """Hold a lock on this file, waiting for any other process that fetches it.
 
-    Some network file systems grant every lock, and then two are in here at once. That
-    may cost a second transfer, but nothing that follows relies on being alone.
+    Some network file systems grant every lock, and then two processes get in. That may
+    cost a second transfer, but nothing below relies on being alone.
     """
     name = path.with_name(f".{path.name}.lock")
     lock = FileLock(name)
@@ -142,9 +142,9 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _claim(path: Path) -> Path:
-    """Return a name for the unfinished file that no other process writes to.
+    """Return a name for the partial file that no other process writes to.
 
-    What an earlier run left gets this name; of several such files, the longest.
+    A partial file of an earlier run gets this name; of several, the longest.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     for left in sorted(path.parent.glob(f".{path.name}.*.part"), key=_size):
@@ -153,12 +153,12 @@ def _claim(path: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    """Count the bytes of a file that need not exist."""
+    """Return a file's size in bytes, 0 where there is none."""
     return path.stat().st_size if path.exists() else 0
 
 
 def _check_room(part: Path, file: RemoteFile) -> None:
-    """Raise where the disk has no room for what is missing."""
+    """Raise where the disk has no room for the missing bytes."""
     missing, free = file.size - _size(part), shutil.disk_usage(part.parent).free
     if free < missing:
         raise DownloadError(
@@ -168,7 +168,7 @@ def _check_room(part: Path, file: RemoteFile) -> None:
 
 
 def _complete(url: str, file: RemoteFile, part: Path, again: bool = False) -> None:
-    """Make ``part`` the right file, on the disk; start over once where it is not."""
+    """Download into ``part`` and verify it; start over once if it is wrong."""
     try:
         _fill(url, file, part)
         if difference := fault(part, file):
@@ -186,25 +186,26 @@ def _complete(url: str, file: RemoteFile, part: Path, again: bool = False) -> No
 
 
 def _fill(url: str, file: RemoteFile, part: Path) -> None:
-    """Append to ``part`` what it lacks, asking again wherever an answer breaks off."""
+    """Append to ``part`` what it lacks, retrying wherever a response breaks off."""
     longest, failures = _size(part), 0
     bar = tqdm(total=file.size, desc=file.name, unit="B", unit_scale=True, disable=None)
     with bar, _session(url) as session:
         while _size(part) < file.size:
             try:
                 _ask(session, url, file, part, bar)
-            except TROUBLE as error:
+            except RETRYABLE as error:
                 size = _size(part)
                 failures = 0 if size >= longest + LEAST_BYTES else failures + 1
                 longest = max(longest, size)
-                if failures == TRIES or isinstance(error, HOPELESS):
+                if failures == TRIES or isinstance(error, FATAL):
                     raise DownloadError(_ending(error, file, size)) from error
                 time.sleep(PAUSE_SECONDS * 2**failures)
 
 
 def _session(url: str) -> requests.Session:
-    """Return a session that waits for a busy server, asks for the bytes as they are,
-    and knows no way from https to anything else.
+    """Return a session that waits for a busy server and asks for unencoded bytes.
+
+    It follows no redirect from https to anything else.
     """
     retry = Retry(
         total=None, connect=0, read=0, other=0, status=TRIES, status_forcelist=BUSY,
@@ -226,7 +227,7 @@ def _ask(
     part: Path,
     bar: "tqdm[NoReturn]",
 ) -> None:
-    """Ask once for what ``part`` lacks, and append what comes."""
+    """Request once what ``part`` lacks, and append what arrives."""
     start = _size(part)
     wish = {"Range": f"bytes={start}-"} if start else {}
     with _answer(session, url, wish) as answer:
@@ -247,10 +248,10 @@ def _ask(
 def _answer(
     session: requests.Session, url: str, wish: dict[str, str]
 ) -> requests.Response:
-    """Send one request, and return the head of the answer; its body has yet to come."""
+    """Send one request; return the response with its body still unread."""
     try:
         return session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS)
-    except TROUBLE:
+    except RETRYABLE:
         raise
     except OSError as error:  # no certificates are where `requests` was told to look
         raise DownloadError(
@@ -259,7 +260,7 @@ def _answer(
 
 
 def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
-    """Return the place in the file at which an answer's body begins: 0 or ``start``.
+    """Return the file offset where the response's body begins: 0 or ``start``.
 
     Raises where the body cannot be the file from there on.
     """
@@ -287,7 +288,7 @@ def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
 
 
 def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
-    """Yield the body as it comes: at a bearable pace, and ``size`` bytes in all."""
+    """Yield the body as it arrives; refuse a crawling server and any byte too many."""
     came, enough, end = 0, LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
     while piece := answer.raw.read1(CHUNK_BYTES):  # never waits for a whole chunk
         came += len(piece)
@@ -306,7 +307,7 @@ def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
 
 
 def _ending(error: Exception, file: RemoteFile, size: int) -> str:
-    """Say why no more than ``size`` bytes came, and what may help."""
+    """Explain why only ``size`` bytes arrived, and what may help."""
     if isinstance(error, ASTRAY):
         return f"{_reason(error)}. Check the proxy and HF_ENDPOINT"
     first = (
@@ -320,7 +321,7 @@ def _ending(error: Exception, file: RemoteFile, size: int) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost of errors that libraries wrapped in each other, plainly."""
+    """Return the innermost of nested library errors, in plain words."""
     for cause in (getattr(error, "reason", None), *error.args):
         if isinstance(cause, Exception):
             where = "the proxy: " if isinstance(error, ProxyError) else ""
@@ -332,10 +333,10 @@ def _reason(error: BaseException) -> str:
 
 
 def _told(url: str, error: DownloadError) -> str:
-    """Say what failed where: without a password, and with nothing in it that acts.
+    """Say what failed where, without passwords or control characters.
 
-    Servers have a part in the words. If those are many, the middle is left out: the
-    address comes first, and the advice last.
+    Some of the words are the server's. If they are many, the middle is cut: the address
+    comes first, and the advice last.
     """
     address = _without_password(url)
     words = f"{address}: {error}".replace(url, address).split(" ")
@@ -350,7 +351,7 @@ def _told(url: str, error: DownloadError) -> str:
 
 
 def _without_password(address: str) -> str:
-    """Hide what stands in an address before the host, even in a malformed one."""
+    """Hide the user info of a URL, even in a malformed one."""
     scheme, _, rest = address.partition("//")
     _, at, host = rest.rpartition("@")
     return f"{scheme}//…@{host}" if at else address

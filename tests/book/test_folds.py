@@ -80,8 +80,8 @@ def test_a_check_is_one_line(tmp_path: Path) -> None:
         ('assert x\nplots.glue("x", x)', "Checked here: 1 assertion"),
         ("import math\nfrom math import pi", "What this page imports"),
         (
-            "import hardway\nname = hub.book_model()\n"
-            "model = hardway.GPT2.from_pretrained(name)\nconfig = model.config",
+            "import hardway\ndirectory = hub.find('auto')\n"
+            'model = hardway.GPT2.from_pretrained("auto")\nconfig = model.config',
             "What this page imports and loads",
         ),
         ("import math\nx = 1", ""),

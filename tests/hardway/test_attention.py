@@ -84,6 +84,10 @@ def test_one_query_sees_the_whole_past() -> None:
     assert causal_mask(1, 5).tolist() == [[True] * 5]
 
 
+def test_the_mask_is_made_where_it_is_needed() -> None:
+    assert causal_mask(2, 3, device="meta").device.type == "meta"
+
+
 # --- attention ---
 
 
@@ -109,12 +113,12 @@ def test_attention_equals_torch(
     q = randn(batch, n_head, n_query, d_head, dtype=dtype, seed=seed)
     k = randn(batch, n_head, n_key, d_head, dtype=dtype, seed=seed + 100)
     v = randn(batch, n_head, n_key, d_head, dtype=dtype, seed=seed + 200)
-    visible = causal_mask(n_query, n_key)
-    found, weights = attention(q, k, v, visible)
-    assert_close(found, F.scaled_dot_product_attention(q, k, v, attn_mask=visible))
+    mask = causal_mask(n_query, n_key)
+    found, weights = attention(q, k, v, mask)
+    assert_close(found, F.scaled_dot_product_attention(q, k, v, attn_mask=mask))
     assert weights.shape == (batch, n_head, n_query, n_key)
     assert_close(weights.sum(dim=-1), torch.ones(batch, n_head, n_query, dtype=dtype))
-    assert (weights.masked_select(~visible) == 0).all()
+    assert (weights.masked_select(~mask) == 0).all()
 
 
 def test_attention_equals_a_loop() -> None:
@@ -156,12 +160,16 @@ def test_heads_are_parts_side_by_side(
 # --- the layer ---
 
 
-def layer_weights(n_embd: int, dtype: torch.dtype) -> dict[str, Tensor]:
+def layer_weights(n_embd: int, dtype: torch.dtype) -> dict[str, dict[str, Tensor]]:
     return {
-        "attn.c_attn.weight": randn(n_embd, 3 * n_embd, dtype=dtype, seed=1),
-        "attn.c_attn.bias": randn(3 * n_embd, dtype=dtype, seed=2),
-        "attn.c_proj.weight": randn(n_embd, n_embd, dtype=dtype, seed=3),
-        "attn.c_proj.bias": randn(n_embd, dtype=dtype, seed=4),
+        "c_attn": {
+            "weight": randn(n_embd, 3 * n_embd, dtype=dtype, seed=1),
+            "bias": randn(3 * n_embd, dtype=dtype, seed=2),
+        },
+        "c_proj": {
+            "weight": randn(n_embd, n_embd, dtype=dtype, seed=3),
+            "bias": randn(n_embd, dtype=dtype, seed=4),
+        },
     }
 
 
@@ -173,10 +181,10 @@ def test_self_attention_equals_torchs_module(
     weights, x = layer_weights(n_embd, dtype), randn(2, 5, n_embd, dtype=dtype)
     module = torch.nn.MultiheadAttention(n_embd, n_head, batch_first=True, dtype=dtype)
     with torch.no_grad():
-        module.in_proj_weight.copy_(weights["attn.c_attn.weight"].T)
-        module.in_proj_bias.copy_(weights["attn.c_attn.bias"])
-        module.out_proj.weight.copy_(weights["attn.c_proj.weight"].T)
-        module.out_proj.bias.copy_(weights["attn.c_proj.bias"])
+        module.in_proj_weight.copy_(weights["c_attn"]["weight"].T)
+        module.in_proj_bias.copy_(weights["c_attn"]["bias"])
+        module.out_proj.weight.copy_(weights["c_proj"]["weight"].T)
+        module.out_proj.bias.copy_(weights["c_proj"]["bias"])
         expected = module(
             x,
             x,
@@ -191,7 +199,7 @@ def test_self_attention_equals_torchs_module(
 
 
 @pytest.mark.parametrize("cut", [1, 3, 5])
-def test_remember_gets_the_new_keys_and_gives_back_all(cut: int) -> None:
+def test_update_cache_gets_the_new_keys_and_gives_back_all(cut: int) -> None:
     """With the past handed back, the rest of a sequence comes out as in one piece."""
     n_head, weights, x = (
         3,
@@ -201,15 +209,17 @@ def test_remember_gets_the_new_keys_and_gives_back_all(cut: int) -> None:
     whole, whole_attention = self_attention(x, weights, n_head, causal_mask(6, 6))
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def remember(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def update_cache(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         assert k.shape == v.shape == (n_head, k.shape[-2], 4)
         seen.append((k, v))
         keys, values = zip(*seen, strict=True)
         return torch.cat(keys, dim=-2), torch.cat(values, dim=-2)
 
-    first, _ = self_attention(x[:cut], weights, n_head, causal_mask(cut, cut), remember)
-    visible = causal_mask(6 - cut, 6)
-    rest, rest_attention = self_attention(x[cut:], weights, n_head, visible, remember)
+    first, _ = self_attention(
+        x[:cut], weights, n_head, causal_mask(cut, cut), update_cache
+    )
+    mask = causal_mask(6 - cut, 6)
+    rest, rest_attention = self_attention(x[cut:], weights, n_head, mask, update_cache)
     assert [k.shape[-2] for k, _ in seen] == [cut, 6 - cut]
     assert_close(torch.cat([first, rest]), whole)
     assert_close(rest_attention, whole_attention[:, cut:])

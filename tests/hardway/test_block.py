@@ -11,22 +11,10 @@ from torch.nn import functional as F
 
 from hardway.attention import causal_mask, linear, self_attention
 from hardway.block import gelu, layer_norm, mlp, transformer_block
-from hardway.model import Config, expected_shapes
+from references import block_weights
 from tensors import TOLERANCE, assert_close, randn
 
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
-
-
-def block_weights(n_embd: int, dtype: torch.dtype) -> dict[str, Tensor]:
-    shapes = expected_shapes(
-        Config(n_vocab=1, n_ctx=1, n_embd=n_embd, n_head=1, n_layer=1)
-    )
-    return {
-        name.removeprefix("h.0."): randn(*shape, dtype=dtype, seed=seed)
-        / math.sqrt(n_embd)
-        for seed, (name, shape) in enumerate(shapes.items())
-        if name.startswith("h.0.")
-    }
 
 
 @DTYPES
@@ -88,27 +76,26 @@ def test_gelu_equals_its_formula(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("leading", [(), (5,), (2, 3)])
 def test_mlp_equals_torch(leading: tuple[int, ...], dtype: torch.dtype) -> None:
     w, x = block_weights(8, dtype), randn(*leading, 8, dtype=dtype, seed=99)
-    hidden = F.linear(x, w["mlp.c_fc.weight"].T, w["mlp.c_fc.bias"])
+    c_fc, c_proj = w["mlp"]["c_fc"], w["mlp"]["c_proj"]
+    hidden = F.linear(x, c_fc["weight"].T, c_fc["bias"])
     hidden = F.gelu(hidden, approximate="tanh")
     assert hidden.shape == (*leading, 32)
-    assert_close(
-        mlp(x, w), F.linear(hidden, w["mlp.c_proj.weight"].T, w["mlp.c_proj.bias"])
-    )
+    assert_close(mlp(x, w["mlp"]), F.linear(hidden, c_proj["weight"].T, c_proj["bias"]))
 
 
 @DTYPES
 @pytest.mark.parametrize(("n_embd", "n_head"), [(4, 1), (12, 3)])
-def test_block_normalises_before_and_adds_after(
+def test_block_normalizes_before_and_adds_after(
     n_embd: int, n_head: int, dtype: torch.dtype
 ) -> None:
-    w, x, visible = (
+    w, x, mask = (
         block_weights(n_embd, dtype),
         randn(2, 5, n_embd, dtype=dtype),
         causal_mask(5, 5),
     )
-    found, weights = transformer_block(x, w, n_head, 1e-5, visible)
-    normed = F.layer_norm(x, (n_embd,), w["ln_1.weight"], w["ln_1.bias"], 1e-5)
-    qkv = linear(normed, w["attn.c_attn.weight"], w["attn.c_attn.bias"])
+    found, weights = transformer_block(x, w, n_head, 1e-5, mask)
+    normed = F.layer_norm(x, (n_embd,), **w["ln_1"], eps=1e-5)
+    qkv = linear(normed, **w["attn"]["c_attn"])
     q, k, v = (
         part.unflatten(-1, (n_head, -1)).transpose(1, 2)
         for part in qkv.split(n_embd, dim=-1)
@@ -118,24 +105,53 @@ def test_block_normalises_before_and_adds_after(
         .transpose(1, 2)
         .flatten(2)
     )
-    stream = x + linear(mixed, w["attn.c_proj.weight"], w["attn.c_proj.bias"])
-    normed = F.layer_norm(stream, (n_embd,), w["ln_2.weight"], w["ln_2.bias"], 1e-5)
-    assert_close(found, stream + mlp(normed, w))
+    stream = x + linear(mixed, **w["attn"]["c_proj"])
+    normed = F.layer_norm(stream, (n_embd,), **w["ln_2"], eps=1e-5)
+    assert_close(found, stream + mlp(normed, w["mlp"]))
     assert weights.shape == (2, n_head, 5, 5)
 
 
-def test_block_passes_remember_on() -> None:
+def test_block_passes_update_cache_on() -> None:
     """The block's keys are those of its attention layer, after the norm."""
     w, x = block_weights(8, torch.float64), randn(3, 8, dtype=torch.float64)
-    normed = layer_norm(x, w["ln_1.weight"], w["ln_1.bias"], 1e-5)
+    normed = layer_norm(x, **w["ln_1"], epsilon=1e-5)
     seen: list[Tensor] = []
 
-    def remember(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    def update_cache(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         seen.extend([k, v])
         return k, v
 
-    transformer_block(x, w, 2, 1e-5, causal_mask(3, 3), remember)
-    self_attention(normed, w, 2, causal_mask(3, 3), remember)
+    transformer_block(x, w, 2, 1e-5, causal_mask(3, 3), update_cache)
+    self_attention(normed, w["attn"], 2, causal_mask(3, 3), update_cache)
     assert len(seen) == 4
     assert torch.equal(seen[0], seen[2])
     assert torch.equal(seen[1], seen[3])
+
+
+@DTYPES
+@pytest.mark.parametrize("past", [0, 4])
+def test_every_row_of_the_block_is_right(past: int, dtype: torch.dtype) -> None:
+    """Row by row, as the stream of one position whose past is in the cache."""
+    w, x = block_weights(12, dtype), randn(9, 12, dtype=dtype)
+    keys, values = torch.empty(2, 3, 0, 4, dtype=dtype)
+
+    def update_cache(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        nonlocal keys, values
+        keys, values = torch.cat([keys, k], -2), torch.cat([values, v], -2)
+        return keys, values
+
+    rows = [
+        transformer_block(x[i : i + 1], w, 3, 1e-5, causal_mask(1, i + 1), update_cache)
+        for i in range(9)
+    ]
+    expected = torch.cat([row for row, _ in rows])
+    seen = keys[:, :past], values[:, :past]
+
+    def after_the_past(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.cat([seen[0], k], dim=-2), torch.cat([seen[1], v], dim=-2)
+
+    mask = causal_mask(9 - past, 9)
+    found, weights = transformer_block(x[past:], w, 3, 1e-5, mask, after_the_past)
+    assert_close(found, expected[past:], factor=10)
+    for i, (_, row) in enumerate(rows[past:]):
+        assert_close(weights[:, i, : past + i + 1], row[:, 0], factor=10)

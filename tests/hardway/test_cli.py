@@ -13,10 +13,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
 
 import hardway.__main__
 from hardway import GPT2, Tokenizer, generate, hub
 from hardway.cli import main
+from hardway.fast.gpt2 import FastGPT2
+from hardway.fast.tokenizer import FastTokenizer
 from hub_server import FILES, HubServer, status
 
 Capture = pytest.CaptureFixture[str]
@@ -56,7 +60,7 @@ def stdin(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.fixture(autouse=True, scope="module")
 def loaded_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for kind in (Tokenizer, GPT2):
+        for kind in (FastTokenizer, FastGPT2):
             once = functools.cache(kind.from_pretrained)
             patch.setattr(kind, "from_pretrained", once)
         yield
@@ -225,10 +229,20 @@ def test_generate_with_a_directory(capsys: Capture) -> None:
 
 
 def test_generate_stops_at_the_end_of_text(
-    monkeypatch: pytest.MonkeyPatch, tokenizer: Tokenizer, capsys: Capture
+    monkeypatch: pytest.MonkeyPatch,
+    pocket: GPT2,
+    tokenizer: Tokenizer,
+    capsys: Capture,
 ) -> None:
-    ids = [*tokenizer.encode(" the end"), tokenizer.eot_id, 0]
-    monkeypatch.setattr("hardway.generation._cached_steps", lambda *_: iter(ids))
+    ids = iter([*tokenizer.encode(" the end"), tokenizer.eot_id])
+
+    class Saying(FastGPT2):
+        def __call__(self, tokens: Tensor, *_: Any, **__: Any) -> Tensor:
+            said = torch.tensor([[next(ids)]])
+            return torch.nn.functional.one_hot(said, tokenizer.n_vocab).float()
+
+    saying = Saying(pocket.config, pocket.weights)
+    monkeypatch.setattr("hardway.fast.load", lambda _: saying)
     main(["generate", ONCE])
     assert capsys.readouterr().out == " the end\n"
 
@@ -277,7 +291,7 @@ def test_help_of_a_command(command: str, capsys: Capture) -> None:
     main([command, "--help"])
     out, _ = capsys.readouterr()
     assert out.startswith(f"Usage: hardway {command} ")
-    assert re.search(r"\(chapters? \d", " ".join(out.split()))
+    assert not re.search("chapter", out, re.IGNORECASE)
 
 
 def test_version(capsys: Capture) -> None:
@@ -292,26 +306,23 @@ MISTAKES = [
     (["demo", "hi", "--seed", "x"], "Invalid value for '--seed'"),
     (["demo", "hi", "--seed", str(2**63)], "is not in the range"),
     (["demo", "hi", "--seed", "-1"], "Invalid value for '--seed': -1 is not in the ra"),
-    (["demo", ""], "text must hold at least one character"),
+    (["demo", ""], "hardway: text must"),
     (["demo", "a", "b"], "Got unexpected extra argument (b)"),
-    (["download", "gpt3"], "name must be one of gpt2, distilgpt2, gpt2-medium, not"),
+    (["download", "gpt3"], "hardway: name must"),
     (["inspect", "gpt2"], "run `hardway download gpt2`"),
-    (["inspect", "no/such"], "'no/such' is neither a directory nor a known model"),
+    (["inspect", "no/such"], "hardway: 'no/such'"),
     (["inspect", "."], "model.safetensors: No such file or directory"),
     (["inspect", "two\nlines"], "hardway: two lines: it is 0 bytes long"),
     (["inspect", "x" * 5000], "File name too long"),
     (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),
-    (["tokenize", "\udcff"], "text must not hold a lone surrogate"),
-    (["generate", ""], "the prompt must hold at least one character"),
-    (["generate", "hi", "--top-p", "0"], "top_p must be None or"),
-    (["generate", "hi", "--top-k", "0"], "top_k must be None or"),
-    (["generate", "hi", "--temperature", "nan"], "temperature must be"),
-    (["generate", "hi", "--seed", "-1"], "seed must be None or"),
-    (["generate", "hi", "--max-new-tokens", "-1"], "max_new_tokens must be"),
-    (
-        ["generate", "hi", "--max-new-tokens", "512"],
-        "the model's n_ctx = 512 positions",
-    ),
+    (["tokenize", "\udcff"], "hardway: text must"),
+    (["generate", ""], "hardway: the prompt must"),
+    (["generate", "hi", "--top-p", "0"], "hardway: top_p must"),
+    (["generate", "hi", "--top-k", "0"], "hardway: top_k must"),
+    (["generate", "hi", "--temperature", "nan"], "hardway: temperature must"),
+    (["generate", "hi", "--seed", "-1"], "hardway: seed must"),
+    (["generate", "hi", "--max-new-tokens", "-1"], "hardway: max_new_tokens must"),
+    (["generate", "hi", "--max-new-tokens", "512"], "n_ctx = 512"),
     (["generate", "hi", "--top-k", "many"], "Invalid value for '--top-k'"),
 ]
 

@@ -10,7 +10,7 @@ import hardway
 
 NAMES = [
     "hardway",
-    *(f"hardway.{module.name}" for module in pkgutil.iter_modules(hardway.__path__)),
+    *(module.name for module in pkgutil.walk_packages(hardway.__path__, "hardway.")),
 ]
 RUNNABLE = [name for name in NAMES if name != "hardway.__main__"]  # it runs the program
 
@@ -27,5 +27,6 @@ def test_there_are_examples() -> None:
         name: sum(len(test.examples) for test in finder.find(import_module(name)))
         for name in RUNNABLE
     }
-    assert examples["hardway"] >= 3
+    assert examples["hardway"] >= 5
     assert examples["hardway.tokenizer"] >= 6
+    assert examples["hardway.fast.tokenizer"] >= 1

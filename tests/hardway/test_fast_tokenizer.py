@@ -1,4 +1,4 @@
-"""The tokenizer's fast path against the taught functions, which are its reference."""
+"""The fast tokenizer against the taught one, which is its reference."""
 
 import re
 import sys
@@ -10,15 +10,17 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from hardway.fast_tokenizer import BLANK, IdCache, IdMerger, split_stretches
-from hardway.hub import POCKET
-from hardway.tokenizer import (
+import hardway
+from hardway.fast.tokenizer import (
+    BLANK,
     CACHED_WORDS,
-    LONG_WORD,
-    Tokenizer,
-    merge_naive,
-    split_words,
+    FastTokenizer,
+    IdCache,
+    IdMerger,
+    split_stretches,
 )
+from hardway.hub import POCKET
+from hardway.tokenizer import LONG_WORD, Tokenizer, merge_naive, split_words
 
 # Of each kind that the two patterns tell apart, in ASCII and beyond it.
 KINDS = "aZ09'!_ \n\t\r\x00\x0b\x1c\x1f\x7f\x85\xa0\u2028é²½٣中’\u200b🤗\u0378"
@@ -132,7 +134,7 @@ def test_the_cache_is_bounded() -> None:
 
 def test_words_are_cached_within_bounds() -> None:
     """A long word must not fill the memory; the same short one is merged once."""
-    tokenizer = Tokenizer.from_pretrained(POCKET)
+    tokenizer = FastTokenizer.from_pretrained(POCKET)
     cache = tokenizer._cache
     assert cache.limit == CACHED_WORDS
     tokenizer.encode("b" * LONG_WORD + "中" * 50)
@@ -147,7 +149,7 @@ def test_words_are_cached_within_bounds() -> None:
 
 def test_threads_may_share_a_tokenizer() -> None:
     """With a cache so small that each empties it under the other all the time."""
-    tokenizer = Tokenizer.from_pretrained(POCKET)
+    tokenizer = FastTokenizer.from_pretrained(POCKET)
     texts = [f" w{n} don’t x{n % 7} café{n % 5}, y" * 3 for n in range(300)]
     expected = [tokenizer.encode(text) for text in texts]
     tokenizer._cache.limit = 4
@@ -161,3 +163,32 @@ def test_threads_may_share_a_tokenizer() -> None:
         sys.setswitchinterval(before)
     assert found == expected * 4
     assert len(tokenizer._cache) < 4 + 4
+
+
+# --- whole ---
+
+
+@pytest.fixture(scope="module")
+def fast() -> FastTokenizer:
+    return hardway.load_tokenizer("pocket")
+
+
+@given(text=TEXT)
+@example(text="")
+@example(text="<|endoftext|>a<|endoftext|>")
+@example(text="a" * LONG_WORD + "é" * LONG_WORD + " a")
+def test_any_text_is_encoded_as_the_taught_tokenizer_does(
+    text: str, fast: FastTokenizer, tokenizer: Tokenizer
+) -> None:
+    assert fast.encode(text) == tokenizer.encode(text)
+    special = fast.encode(text, allowed_special="all")
+    assert special == tokenizer.encode(text, allowed_special="all")
+    assert fast.decode(special) == text
+
+
+def test_each_loads_its_own_kind() -> None:
+    assert type(hardway.load_tokenizer()) is FastTokenizer
+    assert type(hardway.load_tokenizer(POCKET)) is FastTokenizer
+    assert type(Tokenizer.from_pretrained()) is Tokenizer
+    with pytest.raises(FileNotFoundError, match="no/such"):
+        hardway.load_tokenizer("no/such")

@@ -4,12 +4,14 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 from transformers import GPT2LMHeadModel
 
+import hardway
 from hardway import GPT2, Tokenizer, generate, generate_batch, safetensors
 from hardway.hub import CHECKPOINTS, POCKET, RemoteFile
 from references import relative_error
@@ -43,6 +45,13 @@ POCKET_GREEDY = {
     ],
 }  # fmt: skip
 
+POCKET_SAMPLED: list[tuple[dict[str, Any], list[int]]] = [
+    ({"temperature": 1.0, "seed": 0},
+     [3737, 484, 561, 6842, 340, 757, 11, 290, 611, 339, 561, 407]),
+    ({"temperature": 0.9, "top_k": 20, "top_p": 0.95, "seed": 7},
+     [262, 1862, 2576, 550, 3181, 683, 287, 262, 11376, 284, 262, 1049]),
+]  # fmt: skip
+
 
 def test_pocket_is_the_file_its_card_describes() -> None:
     card = (POCKET / "MODEL_CARD.md").read_text(encoding="utf-8")
@@ -65,6 +74,7 @@ def test_pocket_writes_what_it_wrote(
 ) -> None:
     ids = tokenizer.encode(prompt)
     assert generate(pocket, ids, len(expected)) == expected
+    assert generate(hardway.load("pocket"), ids, len(expected)) == expected
     reference = GPT2LMHeadModel.from_pretrained(
         POCKET, dtype=torch.float32, attn_implementation="eager"
     )
@@ -73,6 +83,22 @@ def test_pocket_writes_what_it_wrote(
     best = logits.topk(2)
     assert best.indices[:, 0].tolist() == expected
     assert (best.values[:, 0] - best.values[:, 1]).min() > 0.01  # no near tie decides
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+@pytest.mark.parametrize(("options", "expected"), POCKET_SAMPLED, ids=str)
+def test_a_seed_writes_what_it_wrote(
+    pocket: GPT2,
+    tokenizer: Tokenizer,
+    options: dict[str, Any],
+    expected: list[int],
+    use_cache: bool,
+) -> None:
+    ids = tokenizer.encode("Once upon a time")
+    options = options | {"use_cache": use_cache}
+    assert generate(pocket, ids, 12, **options) == expected
+    assert generate_batch(pocket, [[5], ids], 12, **options)[1] == expected
+    assert generate(hardway.load("pocket"), ids, 12, **options) == expected
 
 
 def test_pocket_prefers_a_story_to_its_words_shuffled(

@@ -1,7 +1,10 @@
 """With the cache, however filled, every position's logits are those without it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -9,20 +12,22 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import DynamicCache
 
-from hardway import GPT2, Config, KVCache, Tokenizer
-from references import SMALL, as_transformers, assert_same_logits, random_model
+from hardway import GPT2, Config, KVCache, Tokenizer, inputs
+from references import (
+    SMALL,
+    as_transformers,
+    assert_same_logits,
+    random_model,
+    random_tokens,
+)
+from refusals import refuses
+from tensors import randn
 
 CONFIGS = [
     SMALL,
     Config(n_vocab=13, n_ctx=32, n_embd=8, n_head=1, n_layer=1),
     Config(n_vocab=200, n_ctx=32, n_embd=32, n_head=8, n_layer=3),
 ]
-
-
-def random_tokens(config: Config, *shape: int) -> Tensor:
-    return torch.randint(
-        config.n_vocab, shape, generator=torch.Generator().manual_seed(2)
-    )
 
 
 def in_chunks(
@@ -186,27 +191,22 @@ def test_append_returns_views_and_advance_moves_on() -> None:
 # --- limits ---
 
 
-@pytest.mark.parametrize(
-    ("max_len", "message"),
-    [
-        (8, "has 9 positions, more than the cache's max_len = 8"),
-        (None, "33 .* n_ctx = 32"),
-    ],
-)
+@pytest.mark.parametrize(("max_len", "named"), [(8, "cache"), (None, "tokens")])
 def test_a_full_cache_refuses_and_stays_as_it_was(
-    max_len: int | None, message: str
+    max_len: int | None, named: str
 ) -> None:
+    """Where it has room for the whole context, a new one would not help."""
     model, cache = random_model(), KVCache(SMALL, max_len=max_len)
     tokens = random_tokens(SMALL, cache.max_len)
     model(tokens[:-1], cache)
     before = cache.keys.clone(), cache.values.clone()
-    with pytest.raises(ValueError, match=message):
+    with refuses(named):
         model(tokens[:2], cache)
     assert cache.length == cache.max_len - 1
     assert torch.equal(cache.keys, before[0])
     assert torch.equal(cache.values, before[1])
     assert_same_logits(model(tokens[-1:], cache), model(tokens)[-1:])
-    with pytest.raises(ValueError, match=message):
+    with refuses(named):
         model(tokens[:1], cache)
 
 
@@ -214,9 +214,7 @@ def test_append_past_the_end_is_refused() -> None:
     cache = KVCache(SMALL, max_len=3)
     cache.advance(2)
     new = torch.ones(1, 3, 2, 8)
-    with pytest.raises(
-        ValueError, match="the cache holds 3 positions; 4 were asked for"
-    ):
+    with refuses("the cache's new length"):
         cache.append(0, new, new)
     assert not cache.keys.any()
 
@@ -250,52 +248,97 @@ def test_reset_forgets() -> None:
     assert_same_logits(in_chunks(model, tokens, cache, [4, 5]), model(tokens))
 
 
+# --- going back ---
+
+
+@given(
+    sizes=st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    kept=st.integers(0, 24),
+    others=st.lists(st.integers(1, 4), min_size=1, max_size=2),
+)
+def test_what_is_rolled_back_was_never_written(
+    sizes: list[int], kept: int, others: list[int]
+) -> None:
+    model, written = random_model(), sum(sizes)
+    kept = min(kept, written)
+    first = random_tokens(SMALL, written)
+    second = random_tokens(SMALL, sum(others), seed=5)
+    cache, fresh = KVCache(SMALL), KVCache(SMALL)
+    in_chunks(model, first, cache, sizes)
+    cache.truncate(kept)
+    assert cache.length == kept
+    if kept:
+        model(first[:kept], fresh)
+    found = in_chunks(model, second, cache, others)
+    assert cache.length == fresh.length + len(second)
+    assert_same_logits(found, in_chunks(model, second, fresh, others))
+    assert_same_logits(found, model(torch.cat([first[:kept], second]))[kept:])
+
+
+def test_only_what_is_filled_can_be_kept() -> None:
+    cache = KVCache(SMALL)
+    cache.advance(5)
+    for length in (6, -1, 2.0, True, None):
+        with refuses("length"):
+            cache.truncate(length)  # type: ignore[arg-type]
+        assert cache.length == 5
+    cache.truncate(5)
+    cache.truncate(0)
+    assert cache.length == 0
+
+
+# --- sizes ---
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """A config of a model whose query heads share keys: 4 of them have 2."""
+
+    n_vocab: int = 50
+    n_ctx: int = 16
+    n_layer: int = 3
+    n_head: int = 4
+    n_kv_head: int = 2
+    d_head: int = 5
+
+
+def test_the_cache_has_room_for_the_key_heads_alone() -> None:
+    cache = KVCache(Grouped(), batch_size=2, max_len=7)
+    assert cache.keys.shape == cache.values.shape == (3, 2, 2, 7, 5)
+    k = randn(2, 2, 4, 5)
+    keys, values = cache.append(1, k, -k)
+    assert torch.equal(keys, k)
+    assert torch.equal(values, -k)
+    inputs.forward(Grouped(), torch.zeros(2, 7, dtype=torch.int64), cache)
+    with refuses("cache"):
+        inputs.forward(SMALL, torch.zeros(2, 7, dtype=torch.int64), cache)
+
+
 def test_a_cache_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpt2 = Config(50257, 1024, 768, 12, 12)
-    message = "the cache would take 75,497,472,000 bytes, more than MAX_BYTES = 8,589,9"
-    with pytest.raises(ValueError, match=f"{message}.*MAX_BYTES may be raised"):
-        KVCache(gpt2, batch_size=1000)
+    with refuses("the KV cache") as caught:
+        KVCache(Config(50257, 1024, 768, 12, 12), batch_size=1000)
+    assert "75,497,472,000" in str(caught.value)
     size = 2 * SMALL.n_layer * SMALL.n_ctx * SMALL.n_embd * 4
-    monkeypatch.setattr("hardway.kv_cache.MAX_BYTES", size)
+    monkeypatch.setattr("hardway.inputs.MAX_BYTES", size)
     assert KVCache(SMALL).keys.nbytes == size / 2
-    with pytest.raises(ValueError, match=f"the cache would take {2 * size:,} bytes"):
+    with refuses("the KV cache"):
         KVCache(SMALL, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("name", "value"),
     [
-        ({"max_len": 0}, "max_len must be a whole number from 1 to n_ctx = 32, not 0"),
-        (
-            {"max_len": -1},
-            "max_len must be a whole number from 1 to n_ctx = 32, not -1",
-        ),
-        (
-            {"max_len": 33},
-            "max_len must be a whole number from 1 to n_ctx = 32, not 33",
-        ),
-        (
-            {"max_len": True},
-            "max_len must be a whole number from 1 to n_ctx = 32, not True",
-        ),
-        (
-            {"max_len": 2.0},
-            "max_len must be a whole number from 1 to n_ctx = 32, not 2.0",
-        ),
-        ({"batch_size": 0}, "batch_size must be a whole number from 1 on, not 0"),
-        ({"batch_size": -2}, "batch_size must be a whole number from 1 on, not -2"),
-        ({"batch_size": True}, "batch_size must be a whole number from 1 on, not True"),
-        ({"batch_size": 1.5}, "batch_size must be a whole number from 1 on, not 1.5"),
-        (
-            {"dtype": torch.int64},
-            "floating-point type such as torch.float32, not torch.int64",
-        ),
-        (
-            {"dtype": torch.float8_e5m2},
-            "floating-point type such as torch.float32, not torch.float8",
-        ),
+        *(("max_len", value) for value in (0, -1, 33, True, 2.0)),
+        *(("batch_size", value) for value in (0, -2, True, 1.5)),
+        *(("dtype", value) for value in (torch.int64, torch.float8_e5m2)),
     ],
 )
-def test_bad_arguments_are_refused(arguments: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        KVCache(SMALL, **arguments)  # type: ignore[arg-type]
+def test_bad_arguments_are_refused(name: str, value: Any) -> None:
+    with refuses(name):
+        KVCache(SMALL, **{name: value})
+
+
+def test_sizes_may_be_numpys_or_tensors() -> None:
+    cache = KVCache(SMALL, np.int64(2), torch.tensor(5))  # type: ignore[arg-type]
+    assert (cache.batch_size, cache.max_len) == (2, 5)
+    assert type(cache.batch_size) is type(cache.max_len) is int

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from hardway import Config
-from hardway.model import expected_shapes
+from hardway.checkpoint import expected_shapes
 
 MB = 1_000_000
 CONFIG = Config(n_vocab=30000, n_ctx=16, n_embd=256, n_head=4, n_layer=15)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hardway import Tokenizer, miniature
 from hardway.miniature import N_EMBD, N_HIDDEN, Weights, decode, prefill, random_weights
+from refusals import refuses
 
 N_VOCAB = 50257
 TEXT = "hello how are you?"
@@ -19,7 +20,7 @@ DECODE_LABELS = {
     "Embedding for last token": "embedding",
     "Q for last token": "q",
     "Attention scores": "scores",
-    "Attention weights": "shares",
+    "Attention weights": "attn_weights",
     "Attention output": "output",
     "Logits": "logits",
     "Probabilities": "probabilities",
@@ -76,7 +77,7 @@ def test_the_sizes_are_eight_and_sixteen(weights: Weights) -> None:
         "embedding": (8,),
         "q": (8,),
         "scores": (5,),
-        "shares": (5,),
+        "attn_weights": (5,),
         "output": (8,),
         "logits": (N_VOCAB,),
         "probabilities": (N_VOCAB,),
@@ -115,8 +116,8 @@ def test_prefill_and_decode_equal_plain_python() -> None:
     assert read.embeddings.tolist() == [embedding[t] for t in tokens]
 
     scores = [sum(a * b for a, b in zip(q[-1], key, strict=True)) / 8**0.5 for key in k]
-    shares = exponentials(scores)
-    output = times(shares, v)
+    attn_weights = exponentials(scores)
+    output = times(attn_weights, v)
     hidden = [max(0.0, x) for x in times(output, w_up)]
     logits = times(times(hidden, w_down), w_out)
     step = decode(weights, tokens[-1], read.k, read.v)
@@ -124,7 +125,7 @@ def test_prefill_and_decode_equal_plain_python() -> None:
         "embedding": embedding[7],
         "q": q[-1],
         "scores": scores,
-        "shares": shares,
+        "attn_weights": attn_weights,
         "output": output,
         "logits": logits,
         "probabilities": exponentials(logits),
@@ -134,10 +135,10 @@ def test_prefill_and_decode_equal_plain_python() -> None:
         torch.testing.assert_close(found, torch.tensor(values), atol=1e-5, rtol=1e-4)
 
 
-def test_shares_sum_to_one(weights: Weights) -> None:
+def test_weights_sum_to_one(weights: Weights) -> None:
     read = prefill(weights, TOKENS)
     step = decode(weights, 30, read.k, read.v)
-    assert float(step.shares.sum()) == pytest.approx(1, abs=1e-6)
+    assert float(step.attn_weights.sum()) == pytest.approx(1, abs=1e-6)
     assert float(step.probabilities.double().sum()) == pytest.approx(1, abs=1e-5)
     assert (step.probabilities >= 0).all()
     assert 0 <= step.token < N_VOCAB
@@ -239,8 +240,9 @@ def test_one_token_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("", "at least one"), ("\ud800", "surrogate")]
+    ("text", "problem"), [("", "at least one"), ("\ud800", "surrogate")]
 )
-def test_no_text_and_no_half_character(text: str, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+def test_no_text_and_no_half_character(text: str, problem: str) -> None:
+    with refuses("text") as caught:
         miniature.demo(text)
+    assert problem in str(caught.value)

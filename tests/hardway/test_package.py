@@ -1,14 +1,17 @@
 """The package as a whole: its names, its promises, and the order of its modules."""
 
 import ast
+import doctest
 import importlib
 import importlib.metadata
 import importlib.resources
 import inspect
+import io
 import re
 import subprocess
 import sys
-import tomllib
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,73 +20,56 @@ import pytest
 import hardway
 
 SOURCE = Path(hardway.__file__).parent
-CHAPTERS = {
-    "miniature": "0",
-    "safetensors": "1",
-    "hub": "1",
-    "tokenizer": "2",
-    "embeddings": "3",
-    "attention": "4",
-    "block": "5",
-    "model": "6",
-    "generation": "7",
-    "kv_cache": "8",
-}
-MAY_IMPORT = {
-    "__init__": set(),
-    "__main__": {"cli"},
-    "miniature": {"tokenizer"},
-    "safetensors": set(),
-    "transfer": set(),
-    "hub": {"transfer"},
-    "fast_tokenizer": set(),
-    "tokenizer": {"hub", "fast_tokenizer"},
-    "embeddings": set(),
-    "attention": set(),
-    "block": {"embeddings", "attention"},
-    "fast": {"attention"},
-    "kv_cache": set(),
-    "model": {
-        "block",
-        "fast",
-        "attention",
-        "embeddings",
-        "kv_cache",
-        "hub",
-        "safetensors",
-    },
-    "generation": {"model", "fast", "attention", "kv_cache", "tokenizer"},
-    "plots": {*CHAPTERS},
-    "cli": {*CHAPTERS, "plots"},
-}
-EVERYWHERE = {"torch", "regex"}
-HELPERS = {
+
+# From the bottom up: a module imports from the rows above its own, and from no other.
+LAYERS = [
+    ["checks", "transfer"],
+    ["hub", "inputs", "untrusted"],
+    ["safetensors", "tokenizer", "config"],
+    ["attention", "embeddings", "kv_cache", "checkpoint", "miniature"],
+    ["block", "sampling"],
+    ["model", "generation"],
+    ["fast.linear", "fast.tokenizer"],
+    ["fast.gpt2"],
+    ["fast", "plots"],
+    ["__init__"],
+    ["cli"],
+    ["__main__"],
+]
+MODULES = [module for layer in LAYERS for module in layer]
+TAUGHT = [
+    "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
+    "model", "sampling", "generation", "kv_cache",
+]  # fmt: skip
+GUARDS = ["checks", "inputs", "untrusted", "config", "checkpoint", "hub", "transfer"]
+TORCH = {
+    "inputs", "safetensors", "attention", "embeddings", "kv_cache", "checkpoint",
+    "miniature", "block", "sampling", "model", "generation", "fast.linear",
+    "fast.gpt2", "fast", "plots",
+}  # fmt: skip
+THIRD_PARTIES = {
+    "tokenizer": {"regex"},
     "transfer": {"requests", "urllib3", "filelock", "tqdm"},
     "hub": {"platformdirs"},
     "cli": {"click", "rich"},
     "plots": {"matplotlib", "myst_nb"},
 }
+MAX_LINES = 25  # of code in a function of the taught path
+
+
+def path_of(module: str) -> Path:
+    path = SOURCE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
 def tree(module: str) -> ast.Module:
-    return ast.parse((SOURCE / f"{module}.py").read_text(encoding="utf-8"))
-
-
-def run_time(node: ast.AST) -> ast.AST:
-    """Leave out what only a type checker reads."""
-
-    class Strip(ast.NodeTransformer):
-        def visit_If(self, node: ast.If) -> ast.AST | None:
-            checking = ast.unparse(node.test) == "TYPE_CHECKING"
-            return None if checking else self.generic_visit(node)
-
-    return Strip().visit(node)
+    return ast.parse(path_of(module).read_text(encoding="utf-8"))
 
 
 def imported(module: str) -> set[str]:
-    """The dotted names that a module imports, wherever in it."""
+    """The dotted names that a module imports, wherever in it, for types or to run."""
     found = set()
-    for node in ast.walk(run_time(tree(module))):
+    for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -92,35 +78,65 @@ def imported(module: str) -> set[str]:
     return found
 
 
-def test_every_module_has_its_place() -> None:
-    assert {path.stem for path in SOURCE.glob("*.py")} == MAY_IMPORT.keys()
+def inner(module: str) -> set[str]:
+    """The package's own modules that a module imports."""
+    found = set()
+    for name in imported(module):
+        top, *parts = name.split(".")
+        if top == "hardway":
+            while parts and ".".join(parts) not in MODULES:
+                parts.pop()  # what a module holds
+            found.add(".".join(parts) or "__init__")
+    return found
 
 
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_modules_import_downward(module: str) -> None:
-    names = [name.split(".") for name in imported(module)]
-    inner = {name[1] for name in names if name[0] == "hardway"}
-    assert inner <= MAY_IMPORT[module]
-
-
-def test_nothing_goes_round_in_a_circle() -> None:
-    below: dict[str, set[str]] = {}
-    for module in MAY_IMPORT:
-        names = [name.split(".") for name in imported(module)]
-        below[module] = {name[1] for name in names if name[0] == "hardway"}
-    while leaves := {module for module, uses in below.items() if not uses}:
-        below = {m: uses - leaves for m, uses in below.items() if m not in leaves}
-    assert below == {}
-
-
-@pytest.mark.parametrize("module", MAY_IMPORT)
-def test_third_parties(module: str) -> None:
+def outer(module: str) -> set[str]:
     tops = {name.split(".")[0] for name in imported(module)}
-    outer = tops - sys.stdlib_module_names - {"hardway"}
-    assert outer <= EVERYWHERE | HELPERS.get(module, set())
+    return tops - sys.stdlib_module_names - {"hardway"}
 
 
-@pytest.mark.parametrize("module", sorted(CHAPTERS.keys() - {"hub"}))
+# --- the order of the modules ---
+
+
+def test_every_module_has_its_place() -> None:
+    paths = {path.relative_to(SOURCE) for path in SOURCE.rglob("*.py")}
+    assert paths == {path_of(module).relative_to(SOURCE) for module in MODULES}
+    assert len(MODULES) == len({*MODULES})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_import_downward(module: str) -> None:
+    """Never from beside or above, so in no circle; what is for types alone included."""
+    below: set[str] = set()
+    for layer in LAYERS:
+        if module in layer:
+            assert inner(module) <= below
+            return
+        below |= {*layer}
+
+
+@pytest.mark.parametrize("module", [*TAUGHT, *GUARDS])
+def test_nothing_taught_imports_the_fast_path(module: str) -> None:
+    assert not [name for name in inner(module) if name.split(".")[0] == "fast"]
+
+
+def test_generation_knows_no_model() -> None:
+    assert not {"model", "config", "checkpoint"} & inner("generation")
+    names = {
+        node.id for node in ast.walk(tree("generation")) if isinstance(node, ast.Name)
+    }
+    assert "LanguageModel" in names
+    assert "GPT2" not in names
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_third_parties(module: str) -> None:
+    """Just these: what is allowed and not used would be forgotten here."""
+    allowed = THIRD_PARTIES.get(module, set())
+    assert outer(module) == allowed | ({"torch"} if module in TORCH else set())
+
+
+@pytest.mark.parametrize("module", TAUGHT)
 def test_the_core_is_raw_tensors(module: str) -> None:
     nodes = [node for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)]
     used = {ast.unparse(node) for node in nodes} | imported(module)
@@ -133,8 +149,54 @@ def test_the_core_is_raw_tensors(module: str) -> None:
     assert not [name for name in used if "scaled_dot_product" in name]
 
 
+# --- what prints on a page ---
+
+
+def functions(module: str) -> Iterator[ast.FunctionDef]:
+    for node in ast.walk(tree(module)):
+        assert not isinstance(node, ast.AsyncFunctionDef)
+        if isinstance(node, ast.FunctionDef):
+            yield node
+
+
+def lines_of_code(module: str) -> dict[str, int]:
+    """Each function's lines, without its docstring, blank lines and comments."""
+    source = path_of(module).read_text(encoding="utf-8")
+    silent = (
+        tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT,
+        tokenize.DEDENT, tokenize.ENDMARKER,
+    )  # fmt: skip
+    code: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in silent:
+            code |= {*range(token.start[0], token.end[0] + 1)}
+    counts = {}
+    for node in functions(module):
+        lines = {*range(node.lineno, (node.end_lineno or 0) + 1)} & code
+        if ast.get_docstring(node) is not None:
+            said = node.body[0]
+            lines -= {*range(said.lineno, (said.end_lineno or 0) + 1)}
+        counts[node.name] = max(len(lines), counts.get(node.name, 0))
+    return counts
+
+
+@pytest.mark.parametrize("module", TAUGHT)
+def test_a_function_prints_on_one_page(module: str) -> None:
+    counts = lines_of_code(module)
+    assert counts
+    assert {name: n for name, n in counts.items() if n > MAX_LINES} == {}
+
+
+def test_lines_are_counted() -> None:
+    assert lines_of_code("attention")["softmax"] == 3
+    assert lines_of_code("block")["gelu"] == 2
+
+
 def members(module: ModuleType) -> dict[str, object]:
-    """The public functions and classes that a module itself defines, with methods."""
+    """The public functions and classes that a module itself defines, with methods.
+
+    A protocol's fields are left out: its own docstring says what they are.
+    """
     found: dict[str, object] = {}
     for name, value in vars(module).items():
         if name.startswith("_") or getattr(value, "__module__", "") != module.__name__:
@@ -142,7 +204,8 @@ def members(module: ModuleType) -> dict[str, object]:
         found[name] = value
         if inspect.isclass(value):
             methods = {k: v for k, v in vars(value).items() if not k.startswith("_")}
-            kinds = (classmethod, staticmethod, property)
+            kinds: tuple[type, ...] = (classmethod, staticmethod)
+            kinds += () if getattr(value, "_is_protocol", False) else (property,)
             found |= {
                 f"{name}.{k}": v
                 for k, v in methods.items()
@@ -151,48 +214,54 @@ def members(module: ModuleType) -> dict[str, object]:
     return found
 
 
-@pytest.mark.parametrize(
-    "module", [*CHAPTERS, "fast_tokenizer", "transfer", "plots", "cli"]
-)
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("__")])
 def test_docstrings(module: str) -> None:
     loaded = importlib.import_module(f"hardway.{module}")
     names = members(loaded)
     assert names
+    assert loaded.__doc__
     undocumented = [name for name, value in names.items() if not inspect.getdoc(value)]
     assert undocumented == []
 
 
-@pytest.mark.parametrize(("module", "chapter"), CHAPTERS.items())
-def test_docstrings_name_the_chapter(module: str, chapter: str) -> None:
-    loaded = importlib.import_module(f"hardway.{module}")
-    assert loaded.__doc__
-    assert re.search(rf"\(chapters? {chapter}\b", loaded.__doc__)
-    silent = [
-        name
-        for name, value in members(loaded).items()
-        if "." not in name and not re.search(r"Chapter \d", inspect.getdoc(value) or "")
-    ]
-    assert silent == []
+@pytest.mark.parametrize("module", MODULES)
+def test_no_docstring_names_a_chapter(module: str) -> None:
+    """Chapters move; the reference says where a function is printed."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(tree(module)) if isinstance(node, kinds)]
+    told = [ast.get_docstring(node) or "" for node in nodes]
+    assert not [text for text in told if re.search(r"\bchapter", text, re.IGNORECASE)]
+
+
+# --- names ---
 
 
 def test_names() -> None:
     assert dir(hardway) == sorted(hardway.__all__)
     for name in hardway.__all__:
         assert getattr(hardway, name) is not None
-    for module in CHAPTERS:
+    assert {*TAUGHT, *GUARDS, "fast"} - {"transfer"} <= {*hardway.__all__}
+    for module in TAUGHT:
         assert getattr(hardway, module) is importlib.import_module(f"hardway.{module}")
-    assert hardway.GPT2 is hardway.model.GPT2
-    assert hardway.Config is hardway.model.Config
-    assert hardway.KVCache is hardway.kv_cache.KVCache
-    assert hardway.Tokenizer is hardway.tokenizer.Tokenizer
-    for name in ("generate", "generate_batch", "stream", "stream_text"):
-        assert getattr(hardway, name) is getattr(hardway.generation, name)
+    homes = {
+        "GPT2": hardway.model,
+        "Config": hardway.config,
+        "KVCache": hardway.kv_cache,
+        "Sampler": hardway.sampling,
+        "Tokenizer": hardway.tokenizer,
+        **dict.fromkeys(["load", "load_tokenizer"], hardway.fast),
+        **dict.fromkeys(
+            ["generate", "generate_batch", "stream", "stream_text"], hardway.generation
+        ),
+    }
+    for name, home in homes.items():
+        assert getattr(hardway, name) is getattr(home, name)
+    modules = {name for name in hardway.__all__ if name in MODULES}
+    assert {*hardway.__all__} == modules | homes.keys()
 
 
 def test_an_unknown_name() -> None:
-    with pytest.raises(
-        AttributeError, match="module 'hardway' has no attribute 'gpt3'"
-    ):
+    with pytest.raises(AttributeError, match=r"'hardway' .* 'gpt3'"):
         hardway.gpt3  # noqa: B018
     assert not hasattr(hardway, "__wrapped__")
 
@@ -217,6 +286,22 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
+LIGHT = [
+    module for module in MODULES
+    if module not in TORCH - {"fast"} and not module.startswith("__")
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_torch_is_imported_by_what_computes_alone(module: str) -> None:
+    code = f"""
+import importlib, sys
+importlib.import_module("hardway.{module}")
+print(sorted({{"torch", "numpy", "matplotlib"}} & {{*sys.modules}}))
+"""
+    assert fresh(code) == "[]\n"
+
+
 def test_names_are_lazy() -> None:
     code = """
 import sys, hardway
@@ -224,9 +309,11 @@ assert 'torch' not in sys.modules and not dir(hardway) == []
 hardway.hub.find('pocket')
 assert 'torch' not in sys.modules
 hardway.Tokenizer
+hardway.load_tokenizer('pocket').encode('Hello')
 assert 'torch' not in sys.modules
 hardway.GPT2
 assert 'torch' in sys.modules and 'matplotlib' not in sys.modules
+assert not [name for name in sys.modules if name.startswith('hardway.fast.gpt2')]
 print('lazy')
 """
     assert fresh(code) == "lazy\n"
@@ -244,17 +331,31 @@ print(Tokenizer.from_pretrained().encode('Hello'))
     assert fresh(code) == "[15496]\n"
 
 
+def test_figures_without_matplotlib_name_the_extra() -> None:
+    code = """
+import sys
+sys.modules['matplotlib'] = None
+sys.modules['matplotlib.pyplot'] = None
+import hardway
+for name in ('hardway.plots', 'from hardway import plots'):
+    try:
+        exec(name if ' ' in name else f'import {name}')
+    except ImportError as error:
+        assert "pip install 'hardway[plots]'" in str(error), error
+        print('refused')
+"""
+    assert fresh(code) == "refused\nrefused\n"
+
+
 def test_version() -> None:
-    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())[
-        "project"
-    ]
-    assert hardway.__version__ == project["version"]
-    assert importlib.metadata.version("hardway") == project["version"]
+    assert importlib.metadata.version("hardway") == hardway.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", hardway.__version__)
 
 
 def test_what_is_in_the_package() -> None:
     package = importlib.resources.files("hardway")
-    assert package.joinpath("py.typed").is_file()
+    files = {file.name for file in package.iterdir() if file.is_file()}
+    assert {name for name in files if not name.endswith(".py")} == {"py.typed"}
     pocket = package.joinpath("models", "pocket")
     assert {file.name for file in pocket.iterdir()} == {
         "config.json",
@@ -266,6 +367,4 @@ def test_what_is_in_the_package() -> None:
 
 
 def test_the_example_in_the_docstring() -> None:
-    import doctest
-
-    assert doctest.testmod(hardway) == (0, 3)
+    assert doctest.testmod(hardway) == (0, 5)

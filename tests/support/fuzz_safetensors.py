@@ -31,13 +31,13 @@ import safetensors.torch
 import torch
 
 from hardway.safetensors import (
-    DTYPE_BITS,
-    TORCH_DTYPES,
+    DTYPES,
     Header,
     SafetensorsError,
     load_file,
     read_header,
 )
+from hardway.untrusted import DTYPE_BITS
 
 SECONDS = 1.0  # for one file
 BYTES_PER_BYTE, BYTES = 40, 200_000  # of memory, for a file's byte and for the rest
@@ -87,7 +87,7 @@ def sound(dice: random.Random) -> bytes:
     listing: dict[str, Any] = {}
     data = b""
     for name in dice.sample(NAMES, dice.randint(0, 4)):
-        dtype = dice.choice([*TORCH_DTYPES, *TORCH_DTYPES, *DTYPE_BITS])
+        dtype = dice.choice([*DTYPES, *DTYPES, *DTYPE_BITS])
         shape = [dice.choice([0, 1, 2, 3, 4, 8]) for _ in range(dice.randint(0, 3))]
         bits = DTYPE_BITS[dtype] * torch.Size(shape).numel()
         if bits % 8:
@@ -244,7 +244,7 @@ RULES = [
     "bytes long; the header's length", "are allowed", "so it is cut off, or not",
     "appears twice", "nests too deeply", "digits is no size", "is negative",
     "does not begin with", "is not JSON", "is not the strict JSON it must be",
-    "is not an object", "is not a string", "must have exactly", "its dtype",
+    "is not an object", "is no text", "must have exactly", "its dtype",
     "than 64 bits can count", "passes 64 bits", "but its data_offsets span",
     "its shape", "its data_offsets", "after its end", "do not fill whole bytes",
     "overlaps", "leaves a hole", "the file is cut off", "more follows them",
@@ -288,7 +288,7 @@ def twice(pairs: Pairs) -> bool:
 def unloadable(header: Header) -> Iterator[str]:
     """Yield why tensors that the header describes well cannot be had from torch."""
     for info in header.tensors.values():
-        if info.dtype not in TORCH_DTYPES:
+        if info.dtype not in DTYPES:
             yield "a dtype that is valid and not loaded"
         if math.prod(max(dimension, 1) for dimension in info.shape) >= 2**63:
             yield "an empty tensor too wide for torch"

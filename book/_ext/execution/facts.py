@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 
 import hardway
-from hardway import hub
-from hardway.model import Config, expected_shapes
+from hardway import Config, hub
+from hardway.checkpoint import expected_shapes
 
 
 def model_directory() -> Path:
     """Return where the model is that the book runs on."""
-    return hub.find(hub.book_model()).absolute()
+    return hub.find("auto").absolute()
 
 
 def facts() -> dict[str, str]:

@@ -137,9 +137,9 @@ def text_of_book() -> str:
 
 
 def is_public(name: str) -> bool:
-    """Say whether a definition is a function, class or method for others to call."""
+    """Say whether a function, class or method is for others to call, and says so."""
     private = any(part.startswith("_") for part in name.split("."))
-    return isinstance(definitions()[name], Definition) and not private
+    return not private and summary(name) > " "
 
 
 def summary(name: str) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import cast
 
 from docutils import nodes
 from markdown_it.renderer import RendererHTML
@@ -306,8 +306,9 @@ def cross_reference(domain: str, role: str, page: Page, text: str) -> str:
     match = ReferenceRole.explicit_title_re.match(text)
     title, target = match.groups() if match else (text, text)
     content = nodes.inline(title, title)
-    wanted: dict[str, Any] = {"reftype": role, "refexplicit": match is not None}
-    node = pending_xref("", content, **wanted)
+    node = pending_xref(
+        "", content, reftype=role, reftarget=target, refexplicit=match is not None
+    )
     found = page.env.get_domain(domain).resolve_xref(
         page.env, page.docname, cast(Builder, page), role, target, node, content
     )
@@ -321,6 +322,7 @@ def cross_reference(domain: str, role: str, page: Page, text: str) -> str:
 ROLES: dict[str, Callable[[Page, str], str]] = {
     "cite:p": partial(cross_reference, "cite", "p"),
     "cite:t": partial(cross_reference, "cite", "t"),
+    "doc": partial(cross_reference, "std", "doc"),
     "eq": partial(cross_reference, "math", "eq"),
     "glue:text": glued,
     "numref": partial(cross_reference, "std", "numref"),

@@ -14,7 +14,7 @@ from sphinx.application import Sphinx
 PREDICT = "Predict"
 RESULT = "Run it: the code, and what comes out"
 HIDE = "Hide it"
-LOADING = (".from_pretrained(name)", "book_model()", "model.config")
+LOADING = ("('auto')", "model.config")
 
 
 def fold(app: Sphinx, doctree: nodes.document) -> None:

@@ -1,0 +1,188 @@
+"""Check a checkpoint against its config: names, shapes, the tied head, dtypes.
+
+Checkpoint names are the program's names: loading is a loop, not a translation table.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hardway import inputs, safetensors, untrusted
+from hardway.checks import safe_repr, some
+from hardway.config import Config
+
+
+def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+    """List every tensor of a GPT-2 and its shape: 12 · n_layer + 4."""
+    n = config.n_embd
+    block = {
+        "ln_1.weight": (n,), "ln_1.bias": (n,),
+        "attn.c_attn.weight": (n, 3 * n), "attn.c_attn.bias": (3 * n,),
+        "attn.c_proj.weight": (n, n), "attn.c_proj.bias": (n,),
+        "ln_2.weight": (n,), "ln_2.bias": (n,),
+        "mlp.c_fc.weight": (n, 4 * n), "mlp.c_fc.bias": (4 * n,),
+        "mlp.c_proj.weight": (4 * n, n), "mlp.c_proj.bias": (n,),
+    }  # fmt: skip
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.n_vocab, n)}
+    shapes["wpe.weight"] = (config.n_ctx, n)
+    for layer in range(config.n_layer):
+        shapes |= {f"h.{layer}.{name}": shape for name, shape in block.items()}
+    return shapes | {"ln_f.weight": (n,), "ln_f.bias": (n,)}
+
+
+def nest(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Nest weights as the dots in their names say.
+
+    >>> nest({"h.0.ln_1.weight": torch.ones(2)})
+    {'h': {'0': {'ln_1': {'weight': tensor([1., 1.])}}}}
+    """
+    root: dict[str, Any] = {}
+    for name, tensor in weights.items():
+        *path, last = name.split(".")
+        node = root
+        for part in path:
+            node = node.setdefault(part, {})
+        node[last] = tensor
+    return root
+
+
+def cast(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Return nested weights in a dtype; those that have it are not copied."""
+    return {
+        name: part.to(dtype) if isinstance(part, Tensor) else cast(part, dtype)
+        for name, part in weights.items()
+    }
+
+
+def compute_dtype(stored: torch.dtype) -> torch.dtype:
+    """Return the dtype to compute in: float32 where weights have fewer bits than that.
+
+    In float16 the residual stream of GPT-2 overflows when its variance is taken.
+    """
+    return torch.promote_types(stored, torch.float32)
+
+
+def load(
+    path: Path,
+    config: Config,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> dict[str, Tensor]:
+    """Load the weights of a GPT-2 in one dtype, one tensor at a time.
+
+    Raises `ValueError` naming the file where they are not those of ``config``, or hold
+    NaN or infinity, and `OSError` where it cannot be read.
+    """
+    inputs.dtype("dtype", dtype)
+    found = safetensors.load_file(path)
+    with untrusted.about(path):
+        found = clean_names(found)
+        check_shapes(config, found)  # first: what is unknown needs no converting
+        for name, tensor in found.items():  # in place: both would fill the memory
+            found[name] = convert(name, tensor, dtype).to(device)
+    return found
+
+
+def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Bring a checkpoint's names to one form.
+
+    Some files prefix every name with ``transformer.``; the Hugging Face conversion of
+    GPT-2 holds each layer's causal mask as ``h.N.attn.bias``, a constant and not a
+    weight; some hold the output matrix ``lm_head.weight``, which in GPT-2 is
+    ``wte.weight`` again. Raises `ValueError` where it is not, because then
+    logits = hidden @ wte.T would be wrong.
+    """
+    if twice := [name for name in tensors if f"transformer.{name}" in tensors]:
+        raise ValueError(
+            f"the checkpoint holds {some(twice)} both with and without 'transformer.'"
+        )
+    clean = {
+        name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
+    }
+    head = clean.pop("lm_head.weight", None)
+    if head is not None:
+        check_tied(head, clean.get("wte.weight"))
+    buffers = (".attn.bias", ".attn.masked_bias")
+    return {
+        name: tensor for name, tensor in clean.items() if not name.endswith(buffers)
+    }
+
+
+def check_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return exactly the tensors of `expected_shapes`, in its order, of one dtype.
+
+    Raises `ValueError` naming tensors that are missing or unknown, or the first whose
+    shape is wrong, or the dtypes.
+    """
+    check_shapes(config, weights)
+    ordered = {name: weights[name] for name in expected_shapes(config)}
+    dtypes = {tensor.dtype for tensor in ordered.values()}
+    if len(dtypes) > 1 or not all(map(inputs.is_usable, dtypes)):
+        kinds = ", ".join(sorted(map(str, dtypes)))
+        raise ValueError(
+            "the weights must share one floating-point type such as torch.float32, "
+            f"got {kinds}"
+        )
+    return ordered
+
+
+def check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
+    """Refuse a set of tensors in which one is missing, unknown or misshapen."""
+    shapes, doubt = expected_shapes(config), "do the two files belong together?"
+    layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
+    if missing := sorted(shapes.keys() - weights.keys()):
+        raise ValueError(f"the checkpoint lacks {some(missing)} {layers}")
+    if unknown := sorted(weights.keys() - shapes.keys()):
+        raise ValueError(f"the checkpoint holds {some(unknown)}, unknown {layers}")
+    for name, shape in shapes.items():
+        if weights[name].shape != shape:
+            found, wanted = safe_repr(list(weights[name].shape)), safe_repr(list(shape))
+            raise ValueError(
+                f"{name} must have shape {wanted} by config.json, got {found}: {doubt}"
+            )
+
+
+def check_tied(head: Tensor, wte: Tensor | None) -> None:
+    """Refuse an output matrix that is not ``wte`` once more."""
+    if wte is None:
+        raise ValueError("the checkpoint holds lm_head.weight, but no wte.weight")
+    for name, tensor in (("wte.weight", wte), ("lm_head.weight", head)):
+        check_finite(name, tensor)  # before they are compared: NaN equals nothing
+    if not torch.equal(head, wte):
+        raise ValueError(
+            "lm_head.weight must equal wte.weight, as in GPT-2, but differs: "
+            "this model cannot be run here"
+        )
+
+
+def convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Convert a weight; refuse what no arithmetic on fractions can use."""
+    if not inputs.is_usable(tensor.dtype):
+        raise ValueError(
+            f"{safe_repr(name)} must hold a floating-point type such as torch.float32, "
+            f"got {tensor.dtype}"
+        )
+    check_finite(name, tensor)
+    if dtype == tensor.dtype:
+        return tensor
+    converted = tensor.to(dtype)
+    if not is_finite(converted):
+        problem = f"holds a number too large for {dtype}: take another dtype"
+        raise ValueError(f"{safe_repr(name)} {problem}")
+    return converted
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Refuse a weight that is not a number, or not a finite one."""
+    if not is_finite(tensor):
+        problem = "holds NaN or infinity: the file is damaged"
+        raise ValueError(f"{safe_repr(name)} {problem}")
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Look at the extremes alone: one pass without copies, which NaN survives."""
+    return not tensor.numel() or all(map(math.isfinite, tensor.aminmax()))

@@ -1,0 +1,46 @@
+"""The same models and tokenizer in few, large steps; equal to the taught ones.
+
+Everything here stands above the taught modules and overrides them: nothing they do
+depends on it. `load` and `load_tokenizer` return the fast ones.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from hardway.fast.gpt2 import FastGPT2
+    from hardway.fast.tokenizer import FastTokenizer
+
+
+def load(
+    name_or_directory: str | os.PathLike[str] = "pocket",
+    dtype: "torch.dtype | None" = None,
+    quantize: None = None,
+    device: "torch.device | str" = "cpu",
+) -> "FastGPT2":
+    """Load a known model, or one from a directory, as its fast version.
+
+    dtype: that of the weights, float32 by default. ``quantize`` may only be None so
+    far. Raises what `hardway.GPT2.from_pretrained` does.
+    """
+    import torch
+
+    from hardway.fast.gpt2 import FastGPT2
+
+    if quantize is not None:
+        raise ValueError(f"quantize must be None, got {quantize!r}")
+    return FastGPT2.from_pretrained(name_or_directory, dtype or torch.float32, device)
+
+
+def load_tokenizer(
+    name_or_directory: str | os.PathLike[str] = "pocket",
+) -> "FastTokenizer":
+    """Load the tokenizer of a known model, or of a directory, as its fast version.
+
+    Raises what `hardway.Tokenizer.from_pretrained` does.
+    """
+    from hardway.fast.tokenizer import FastTokenizer
+
+    return FastTokenizer.from_pretrained(name_or_directory)

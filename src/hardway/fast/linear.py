@@ -1,0 +1,102 @@
+"""Matrix products that read each weight once, whatever its layout and precision."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hardway.checkpoint import compute_dtype
+
+# The matrix product that torch's own compiler calls. It is not documented, so where a
+# torch comes without it, the usual product has to do.
+HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+) -> Tensor:
+    """Linear layer ``x @ weight + bias``, in the way that suits the matrix's layout.
+
+    x: [..., n_in], float32 or float64; weight: [n_in, n_out], of x's dtype or a smaller
+    one; bias: [n_out]. Returns [..., n_out], of x's dtype; on demand, its GELU.
+    """
+    alone = x.numel() == x.shape[-1] == len(weight)  # a single vector
+    if alone and weight.dtype == torch.float32 == x.dtype and weight.is_contiguous():
+        out = sum_rows(x.flatten(), weight)
+    elif alone and weight.dtype != x.dtype and weight.T.is_contiguous():
+        out = dot_columns(x.flatten(), weight)
+    else:
+        return matmul(x, weight, bias, gelu)
+    out = out.view(*x.shape[:-1], -1)
+    out = out if bias is None else out + bias
+    return F.gelu(out, approximate="tanh") if gelu else out
+
+
+def sum_rows(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply a vector by a matrix that lies in memory row by row.
+
+    ``x @ weight`` is the sum of the matrix's rows, each times one number of the vector.
+    Each core sums a band of rows, if they can be cut into bands of one height.
+    x: [n_in]; weight: [n_in, n_out]. Returns [n_out].
+    """
+    n_in, n_out = weight.shape
+    cores = torch.get_num_threads()
+    n = next((n for n in range(cores, 2 * cores) if n_in % n == 0), 1)
+    sums = torch.bmm(x.view(n, 1, -1), weight.view(n, -1, n_out))
+    return sums.sum(dim=(0, 1))
+
+
+def dot_columns(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply a vector by a matrix of half the precision that lies column by column.
+
+    Each output is the dot product of the vector, rounded to the matrix's dtype, with a
+    column. The products are accumulated in float32, and the sums rounded.
+    x: [n_in]; weight: [n_in, n_out]. Returns [n_out], of x's dtype.
+    """
+    return torch.mv(weight.T, x.to(weight.dtype)).to(x.dtype)
+
+
+def pack_weight(name: str, weight: Tensor) -> Tensor:
+    """Lay a block's matrix of half the precision out column by column.
+
+    That is how `dot_columns` reads it. The numbers and their indices stay as they are,
+    and so does every other weight.
+    """
+    is_matrix = name.startswith("h.") and weight.dim() == 2
+    if is_matrix and weight.dtype != compute_dtype(weight.dtype):
+        return weight.T.contiguous().T
+    return weight
+
+
+def matmul(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+) -> Tensor:
+    """Matrix product with fused bias and GELU (oneDNN), in x's precision.
+
+    x: [..., n_in]; weight: [n_in, n_out]. Returns [..., n_out], of x's dtype.
+    """
+    weight = weight.to(x.dtype)
+    bias = None if bias is None else bias.to(x.dtype)
+    if uses_onednn(x) and not _is_learning(x, weight, bias):
+        product = torch.ops.mkldnn._linear_pointwise
+        then = "gelu" if gelu else "none"
+        fused: Tensor = product(x, weight.T, bias, then, [], "tanh")
+        return fused
+    out = F.linear(x, weight.T, bias)
+    return F.gelu(out, approximate="tanh") if gelu else out
+
+
+def uses_onednn(x: Tensor) -> bool:
+    """Say whether oneDNN multiplies this: float32, on a CPU."""
+    return HAS_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
+
+
+def _is_learning(*tensors: Tensor | None) -> bool:
+    """Say whether someone wants a gradient, which oneDNN's product does not have."""
+    return torch.is_grad_enabled() and any(
+        tensor.requires_grad for tensor in tensors if tensor is not None
+    )
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+    """Do what `hardway.block.layer_norm` does, in one step."""
+    return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), epsilon)

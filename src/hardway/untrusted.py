@@ -1,0 +1,312 @@
+"""Check what files from strangers say, before anything relies on it.
+
+`hardway.safetensors` and `hardway.tokenizer` parse; this module says which rules of the
+format a file breaks. Each function raises `ValueError` with the rule, and with the
+entry where there is one; the caller adds the file's name.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hardway.checks import safe_repr
+
+MAX_HEADER_BYTES = 100_000_000
+MAX_DIGITS = 20  # of the largest number that 64 bits can hold
+JSON_WHITESPACE = " \t\n\r"
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a UTF-16 pair, which is not text
+
+# Bits per element of every dtype that safetensors knows.
+DTYPE_BITS = {
+    "F64": 64, "F32": 32, "F16": 16, "BF16": 16,
+    "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8,
+    "U64": 64, "U32": 32, "U16": 16, "C64": 64,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
+    "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # a message names its part
+HINTS = {
+    " ": " (a space is spelled Ġ)",
+    "\ufeff": " (it is a byte order mark: save the file as UTF-8 without one)",
+}
+
+
+@contextmanager
+def about(
+    what: str | os.PathLike[str], kind: type[ValueError] = ValueError
+) -> Iterator[None]:
+    """Put what a `ValueError` is about, such as a path, in front of its message."""
+    try:
+        yield
+    except ValueError as error:
+        raise kind(f"{os.fspath(what)}: {error}") from error
+
+
+def header_length(length: int, first: bytes, file_size: int) -> None:
+    """Check the length that a header claims: it has to fit in the file, and in memory.
+
+    first: the bytes that spell it, for the message.
+    """
+    if file_size < 8:
+        problem = f"it is {file_size} bytes long"
+        raise ValueError(f"{problem}; the header's length alone takes 8")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(
+            f"it claims a header of {length:,} bytes; at most {MAX_HEADER_BYTES:,} are "
+            f"allowed. It begins with {safe_repr(first)}: is it a web page, or a Git "
+            "LFS pointer (then run git lfs pull)?"
+        )
+    if 8 + length > file_size:
+        raise ValueError(
+            f"it claims a header of {length:,} bytes after the first 8, but is "
+            f"{file_size:,} bytes long, so it is cut off, or not a safetensors file"
+        )
+
+
+def strict_json(raw: bytes) -> dict[str, Any]:
+    """Parse strictly: ``json`` takes duplicate keys, NaN, -0; the format does not."""
+    try:
+        text = raw.decode("utf-8").lstrip(JSON_WHITESPACE)
+        if not text.startswith("{"):
+            raise ValueError("it does not begin with '{'")
+        listing: dict[str, Any] = json.loads(
+            text, object_pairs_hook=_unique, parse_int=_whole, parse_constant=_refuse
+        )
+    except RecursionError:
+        raise ValueError("its header nests too deeply to list tensors") from None
+    except ValueError as error:
+        raise ValueError(
+            f"its header is not the strict JSON it must be: {error}"
+        ) from error
+    return listing
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    listing: dict[str, Any] = {}
+    for key, value in pairs:
+        for item in (key, value):
+            if isinstance(item, str) and (half := SURROGATE.search(item)):
+                raise ValueError(f"it holds half a surrogate pair, {half[0]!a}")
+        if key in listing:
+            raise ValueError(f"the key {safe_repr(key)} appears twice")
+        listing[key] = value
+    return listing
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits):,} digits is no size")
+    if digits.startswith("-"):
+        raise ValueError(f"the size {digits} is negative")
+    return int(digits)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def metadata(found: Any) -> dict[str, str]:
+    """Return ``__metadata__``: an object of strings, or nothing."""
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise ValueError("its __metadata__ is not an object")
+    for key, value in found.items():
+        if not isinstance(value, str):
+            raise ValueError(f"its __metadata__ value for {safe_repr(key)} is no text")
+    return found
+
+
+def tensor_entry(name: str, entry: Any) -> None:
+    """Check one entry alone: its fields, its dtype, its bytes against its shape."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        fields = "the fields dtype, shape and data_offsets"
+        fail(name, f"its entry must have exactly {fields}")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
+        problem = "is not one the format knows (F32, F16, BF16, …)"
+        fail(name, f"its dtype {safe_repr(dtype)} {problem}")
+    if not _are_sizes(shape):
+        problem = "is not a list of whole numbers below 2^63"
+        fail(name, f"its shape {safe_repr(shape)} {problem}")
+    if not _are_sizes(offsets) or len(offsets) != 2:
+        problem = "are not two whole numbers below 2^63"
+        fail(name, f"its data_offsets {safe_repr(offsets)} {problem}")
+    start, end = offsets
+    if start > end:
+        fail(name, f"it starts at byte {start:,}, after its end at {end:,}")
+    size = _size_in_bytes(name, dtype, shape)
+    if size != end - start:
+        problem = f"its shape {safe_repr(shape)} of {dtype} takes {size:,} bytes"
+        fail(name, f"{problem}, but its data_offsets span {end - start:,}")
+
+
+def _are_sizes(values: Any) -> bool:
+    """Say whether this is a list of whole numbers (not true, not 8.0) of 63 bits."""
+    return isinstance(values, list) and all(
+        type(v) is int and v < 2**63 for v in values
+    )
+
+
+def _size_in_bytes(name: str, dtype: str, shape: list[int]) -> int:
+    """Multiply left to right, as a 64-bit program would, and refuse an overflow."""
+    elements = 1
+    for dimension in shape:
+        elements *= dimension
+        if elements >= 2**64:
+            problem = "multiplied from the left, passes 64 bits"
+            fail(name, f"its shape {safe_repr(shape)}, {problem}")
+    bits = elements * DTYPE_BITS[dtype]
+    if bits >= 2**64:
+        problem = f"of {dtype} has more bits than 64 bits can count"
+        fail(name, f"its shape {safe_repr(shape)} {problem}")
+    if bits % 8:
+        fail(name, f"its {bits} bits do not fill whole bytes")
+    return bits // 8
+
+
+def layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
+    """Check that tensors cover the data end to end: no hole, no overlap.
+
+    spans: each tensor's start, end and name.
+    """
+    position = 0
+    for start, end, name in sorted(spans):
+        if start != position:
+            overlaps = start < position
+            problem = "overlaps the tensor before it" if overlaps else "leaves a hole"
+            place = f"byte {start:,} of the data, not {position:,}"
+            fail(name, f"it starts at {place}: it {problem}")
+        position = end
+    if position != data_size:
+        fate = "the file is cut off" if position > data_size else "more follows them"
+        raise ValueError(
+            f"its tensors take {position:,} bytes, but {data_size:,} follow the "
+            f"header: {fate}"
+        )
+
+
+def loadable(
+    name: str, dtype: str, shape: Sequence[int], known: Collection[str]
+) -> None:
+    """Refuse a valid tensor that torch cannot hold: its dtype, or an empty shape."""
+    if dtype not in known:
+        problem = f"its dtype {dtype} is valid but not one that can be loaded here"
+        fail(name, f"{problem}; convert it to F32")
+    width = 1
+    for dimension in shape:  # torch counts even an empty tensor's widths with 63 bits
+        width *= max(dimension, 1)
+        if width >= 2**63:
+            problem = f"its shape {safe_repr(list(shape))} is empty but too wide"
+            fail(name, f"{problem} to index")
+
+
+def fail(tensor: str, problem: str) -> NoReturn:
+    """Raise `ValueError` naming the tensor."""
+    raise ValueError(f"tensor {safe_repr(tensor)}: {problem}")
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """Read a JSON object in UTF-8."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("it nests too deeply") from error
+    except ValueError as error:
+        raise ValueError(f"it is not JSON in UTF-8: {error}") from error
+    if not isinstance(found, dict):
+        raise ValueError("it is not a JSON object")
+    return found
+
+
+def merge_lines(path: Path) -> list[tuple[str, str]]:
+    """Read a line for each pair, the first learned first; line 1 may be a version."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"it is not UTF-8: {error}") from error
+    merges = []
+    for number, line in enumerate(lines, start=1):
+        if not line or (number == 1 and line.startswith("#version")):
+            continue
+        left, _, right = line.partition(" ")
+        if not left or not right or " " in right:
+            problem = f"{line[:40]!r} is not two pieces with one space between"
+            raise ValueError(f"line {number}: {problem}")
+        merges.append((left, right))
+    return merges
+
+
+@contextmanager
+def vocabulary_files(
+    directory: Path,
+) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
+    """Read a tokenizer's two files; an error about what one says names it."""
+    try:
+        with about("vocab"):
+            vocab = json_object(directory / FILES["vocab"])
+        with about("merges"):
+            merges = merge_lines(directory / FILES["merges"])
+        yield vocab, merges
+    except ValueError as error:
+        part, _, problem = str(error).partition(": ")
+        raise ValueError(f"{directory / FILES[part]}: {problem}") from error
+
+
+def vocabulary(
+    vocab: Mapping[str, Any],
+    merges: Sequence[tuple[str, str]],
+    alphabet: Collection[str],
+    specials: Collection[str],
+) -> None:
+    """Check that a vocabulary and its merges fit together.
+
+    vocab: each token's spelling and id; merges: pairs of spellings; alphabet: the
+    characters that stand for bytes; specials: the tokens that are not made of them.
+    Every id from 0 on has one token, every byte and every merge's result has an id.
+    Messages begin with the part they are about, ``vocab: `` or ``merges: ``.
+    """
+    for token, id in vocab.items():
+        if type(id) is not int:
+            problem = f"has the id {safe_repr(id)}, which is not a whole number"
+            raise ValueError(f"vocab: the token {token[:40]!r} {problem}")
+    for token in specials:
+        if token not in vocab:
+            raise ValueError(f"vocab: the special token {token} is missing")
+    plain = [token for token in vocab if token not in specials]
+    _spelled("vocab: the token", plain, alphabet)
+    _spelled(
+        "merges: the piece", [piece for pair in merges for piece in pair], alphabet
+    )
+    if gaps := set(range(len(vocab))).difference(vocab.values()):
+        raise ValueError(
+            f"vocab: the ids of its {len(vocab):,} tokens must be 0 to "
+            f"{len(vocab) - 1}, each once, but none has the id {min(gaps)}"
+        )
+    if missing := sorted(set(alphabet).difference(plain)):
+        raise ValueError(f"vocab: the token {missing[0]!r}, for one byte, is missing")
+    if len(set(merges)) < len(merges):
+        twice = " ".join(Counter(merges).most_common(1)[0][0])
+        raise ValueError(f"merges: the pair {twice[:40]!r} is there twice")
+    for a, b in merges:
+        if a + b not in vocab or a + b in specials:
+            pair, token = f"{a} {b}"[:40], (a + b)[:40]
+            problem = f"makes {token!r}, which has no id in vocab"
+            raise ValueError(f"merges: the pair {pair!r} {problem}")
+
+
+def _spelled(what: str, spellings: Sequence[str], alphabet: Collection[str]) -> None:
+    """Refuse a spelling with a character that stands for no byte."""
+    if not (foreign := set("".join(spellings)).difference(alphabet)):
+        return
+    spelling = next(s for s in spellings if not foreign.isdisjoint(s))
+    character = next(c for c in spelling if c in foreign)
+    raise ValueError(
+        f"{what} {spelling[:40]!r} holds {character!a}, which is not in GPT-2's "
+        f"byte alphabet{HINTS.get(character, '')}"
+    )

@@ -1,0 +1,29 @@
+"""What a refusal has to say: its type, and the argument or the entry it is about."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Options of generation that are out of range, as (name, value).
+BAD_OPTIONS: list[tuple[str, Any]] = [
+    *(("temperature", value)
+      for value in (-0.1, float("nan"), float("inf"), -float("inf"), True, "1", None)),
+    *(("top_k", value) for value in (0, -1, True, 1.0, "1")),
+    *(("top_p", value)
+      for value in (0, 0.0, -0.1, 1.1, 2, float("nan"), float("inf"), True, "1")),
+    *(("seed", value) for value in (-1, 2**63, True, 1.0, "1")),
+]  # fmt: skip
+
+
+def refuses(argument: str, kind: type[Exception] = ValueError) -> Any:
+    """Expect an error whose message begins with the argument's name."""
+    return pytest.raises(kind, match=rf"^{re.escape(argument)}(?!\w)")
+
+
+def refuses_file(path: Path, entry: str, kind: type[Exception] = ValueError) -> Any:
+    """Expect an error that begins with the file's name, once, and names the entry."""
+    name = re.escape(path.name)
+    place, about = re.escape(f"{path}: "), re.escape(entry)
+    return pytest.raises(kind, match=rf"^{place}(?!.*{name}).*{about}")
