@@ -74,6 +74,20 @@ def test_only_what_cannot_break_is_unwrapped(word: str, bare: bool) -> None:
     assert context["title"] == wrapped
 
 
+def test_a_signature_keeps_only_the_marks_that_are_seen() -> None:
+    marked = (
+        '<dt class="sig py" id="f"><span class="sig-name">f</span><em><span class="n">x'
+        '<span class="p">[</span><span class="w"> </span></span>'
+        '<span class="o">=</span></em></dt><pre><span class="p">[</span></pre>'
+    )
+    context = {"body": marked}
+    slimming.tidy(None, "page", "page.html", context, None)
+    assert context["body"] == (
+        '<dt class="sig py" id="f"><span class="sig-name">f</span><em>x[ '
+        '<span class="o">=</span></em></dt><pre><span class="p">[</span></pre>'
+    )
+
+
 def test_a_picture_is_reduced_as_far_as_nobody_sees() -> None:
     grey = Image.linear_gradient("L").convert("RGB")  # 256 of them
     assert pictures.share_off(grey, grey) == 0

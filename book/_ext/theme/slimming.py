@@ -1,15 +1,13 @@
 """Leave out what every page is given and this book does not use.
 
-`sphinx_thebe` would run cells on a server elsewhere. It comes with Jupyter Book whether
-or not it is asked for, and adds scripts to each page, one of which fails.
+`sphinx_thebe` comes with Jupyter Book unasked, and adds scripts to each page.
 
-Pygments marks every word of a code, which is more than half of a page. The two styles,
-light and dark, tell few kinds apart: those that look alike in both are marked alike,
-and what looks like plain text isn't marked. Sphinx wraps every word of a code in the
-text, so that it doesn't break; a name wouldn't break anyhow.
+Pygments marks every word of a code, Sphinx every word of a name and of a signature,
+which is more than half of a page. What looks alike in the light and the dark style is
+marked alike here, and what looks like plain text is not marked.
 
-The build is slimmed, too: it keeps nearly all it makes until it ends, and Python's
-garbage collector would go through it again after every few thousand objects.
+The build keeps nearly all it makes until it ends, so Python's garbage collector looks
+through it less often.
 """
 
 import gc
@@ -27,6 +25,8 @@ from sphinx.highlighting import PygmentsBridge
 UNUSED = "sphinx_thebe"
 COLLECT_AFTER = 50_000  # new objects: the same memory, and two thirds of the time
 Tokens = Iterable[tuple[_TokenType, str]]
+SIGNATURE = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
+PLAIN = re.compile(r'<span class="(?:[npw]|sig-return-icon)">([^<]*)</span>')
 UNBREAKABLE = re.compile(r'<span class="pre">([\w.]+|[^&])</span>', re.ASCII)
 # MyST-NB's label hides a fold's own line from screen readers; docutils' role is gone.
 INACCESSIBLE = {
@@ -81,8 +81,14 @@ def tidy(
     """Take out of a page, and of its table of contents, what is not needed in it."""
     for part in {"body", "toc"} & context.keys():
         context[part] = UNBREAKABLE.sub(r"\1", context[part])
+        context[part] = SIGNATURE.sub(unmarked, context[part])
         for written, wanted in INACCESSIBLE.items():
             context[part] = context[part].replace(written, wanted)
+
+
+def unmarked(signature: re.Match[str]) -> str:
+    """Take marks that no style sheet knows off a signature, the inner ones first."""
+    return PLAIN.sub(r"\1", PLAIN.sub(r"\1", signature[0]))
 
 
 def register(app: Sphinx) -> None:
