@@ -22,12 +22,12 @@ export HARDWAY_HOME ?= $(CURDIR)/models
 # page changes: after a build that failed, or was interrupted, the next one has to begin
 # with no pages, or it would pass. The audit then reads what came out.
 define build
-	@$(BIN)/python book/_ext/facts.py
+	@$(BIN)/python -m tools.preflight
 	@test -e $(1)/_build/.passed || rm -rf $(1)/_build/.doctrees
 	@rm -f $(1)/_build/.passed
 	$(BIN)/jupyter-book build . -n -W --keep-going --path-output $(1)
 	@touch $(1)/_build/.passed
-	$(BIN)/python book/_ext/audit.py $(1)/_build/html
+	$(BIN)/python -m tools.audit $(1)/_build/html
 	@echo "Open $(1)/_build/html/index.html in a browser."
 endef
 
@@ -62,11 +62,11 @@ fuzz: .venv/.installed-test
 	$(BIN)/python tests/support/fuzz_safetensors.py --files 200000
 
 lab: book .venv/.installed-notebook
-	$(BIN)/python book/_ext/lab.py _build/html/notebooks _build/notebooks
+	$(BIN)/python -m tools.lab _build/html/notebooks _build/notebooks
 
 # Every notebook that the pages offer, where only the package and JupyterLab are installed.
 notebooks-check: book
-	$(BIN)/python tests/support/run_notebooks.py _build/html/notebooks
+	$(BIN)/python -m tools.run_notebooks _build/html/notebooks
 
 lint: .venv/.installed-lint
 	$(BIN)/ruff check
@@ -99,7 +99,7 @@ reproducible: .venv/.installed-book
 	rm -rf $(REPEATED)
 	$(call build,$(REPEATED)/one)
 	$(call build,$(REPEATED)/two)
-	$(BIN)/python book/_ext/reproducible.py $(REPEATED)/one/_build/html \
+	$(BIN)/python -m tools.reproducible $(REPEATED)/one/_build/html \
 		$(REPEATED)/two/_build/html
 
 reproducible: export SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -33,7 +34,7 @@ def main(directory: Path) -> None:
     """Measure everything, on the random model that is, or will be, in ``directory``."""
     models.write_random(directory)
     peers = speed.Peers(directory)
-    record = {"date": date.today().isoformat(), "machine": machine()}
+    record: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
     console.print("Measuring: decode …")
     memory = streaming()
     found = interleave(memory | speed.decode(peers))

@@ -4,6 +4,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -74,9 +75,11 @@ def streaming() -> dict[str, Callable[[], float]]:
     """Read a long tensor from end to end, in two ways; GB/s."""
     numbers = torch.ones(64_000_000)
     halves = numbers.half()
+
+    def rate(tensor: torch.Tensor) -> float:
+        return tensor.nbytes / clock(tensor.sum) / 1e9
+
     return {
-        f"sum {tensor.dtype}".replace("torch.", ""): lambda t=tensor: (
-            t.nbytes / clock(t.sum) / 1e9
-        )
+        f"sum {tensor.dtype}".replace("torch.", ""): partial(rate, tensor)
         for tensor in (numbers, halves)
     }

@@ -3,7 +3,7 @@
 A target that is held, "at least 1.6", is a promise; one that is hoped for says so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,8 @@ def longest(kind: str) -> Callable[[Record], float]:
 
 def bandwidth(record: Record) -> float:
     """Return the fastest that memory was read, in GB/s."""
-    return max(median(record, "bandwidth", way) for way in record["bandwidth"])
+    ways: Iterable[str] = record["bandwidth"]
+    return max(median(record, "bandwidth", way) for way in ways)
 
 
 def streamed(record: Record, kind: str) -> float:
@@ -78,7 +79,7 @@ def above(record: Record, way: str) -> float:
 
 def dearer(record: Record) -> float:
     """Return by how many percent float16 raises the bits per byte."""
-    bits = record["precision"]["bits per byte"]
+    bits: dict[str, float] = record["precision"]["bits per byte"]
     return 100 * abs(bits["float16"] / bits["float32"] - 1)
 
 

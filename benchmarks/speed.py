@@ -6,7 +6,9 @@ Every function returns runs: what is measured, by name, as calls that return a n
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import ctranslate2
@@ -60,7 +62,7 @@ class Peers:
         self.float32 = hardway.load(directory)
         self.float16 = hardway.load(directory, dtype=torch.float16)
         self.taught = GPT2(self.float32.config, self.float32.weights)
-        self.transformers = transformers.GPT2LMHeadModel.from_pretrained(directory)
+        self.transformers: Any = transformers.GPT2LMHeadModel.from_pretrained(directory)
         self.transformers.eval()
         converted = directory / "ctranslate2"
         if not converted.exists():
@@ -74,7 +76,7 @@ class Peers:
     def hugging_face(self, prompts: Tensor, n_new: int) -> Tensor:
         """Continue prompts [B, T] greedily with transformers."""
         with torch.inference_mode():
-            return self.transformers.generate(
+            ids: Tensor = self.transformers.generate(
                 prompts,
                 attention_mask=torch.ones_like(prompts),
                 max_new_tokens=n_new,
@@ -82,6 +84,7 @@ class Peers:
                 do_sample=False,
                 pad_token_id=50256,
             )
+        return ids
 
 
 class CTranslate2:
@@ -109,7 +112,8 @@ class CTranslate2:
             include_prompt_in_result=False,
             end_token=self.spelled[50256],
         )
-        return result.sequences_ids[0]
+        new_ids: list[int] = result.sequences_ids[0]
+        return new_ids
 
 
 def rate(write: Callable[[int], object], n_new: int, n_sequences: int = 1) -> float:
@@ -137,7 +141,7 @@ def decode(peers: Peers) -> Runs:
 
     for kind in ("float32", "int8_float32"):
         name = f"ctranslate2 {kind.removesuffix('_float32')}"
-        runs[name] = lambda kind=kind: theirs(kind)
+        runs[name] = partial(theirs, kind)
     return runs
 
 
@@ -167,14 +171,14 @@ def prefill(peers: Peers, length: int = 512) -> Runs:
 def batched(peers: Peers, n_sequences: int, n_new: int = 16) -> Runs:
     """Several sequences at once, one token of each at a time; tokens per second."""
     prompts = peers.text.view(-1, PROMPT)[:n_sequences]
-    writers = {
+    writers: dict[str, Callable[[int], object]] = {
         "hardway float32": lambda n: hardway.generate_batch(
             peers.float32, prompts.tolist(), n
         ),
         "transformers float32": lambda n: peers.hugging_face(prompts, n),
     }
     return {
-        name: lambda write=write: rate(write, n_new, n_sequences)
+        name: partial(rate, write, n_new, n_sequences)
         for name, write in writers.items()
     }
 
@@ -193,12 +197,10 @@ def growth(peers: Peers, lengths: Sequence[int], n_steps: int = 8) -> Runs:
 
         return lambda: clock(steps) / n_steps
 
-    runs = {}
+    runs: Runs = {}
     for length in lengths:
         runs[f"float32 {length}"] = cached(peers.float32, length)
         runs[f"float16 {length}"] = cached(peers.float16, length)
-        text = peers.text[:length]
-        runs[f"no cache {length}"] = lambda text=text: clock(
-            lambda: peers.float32(text, last_only=True)
-        )
+        whole = partial(peers.float32, peers.text[:length], last_only=True)
+        runs[f"no cache {length}"] = partial(clock, whole)
     return runs

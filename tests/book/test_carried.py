@@ -3,7 +3,7 @@
 import pytest
 from docutils import nodes
 
-from carried import agree, handed, problems
+from lint.carried import agree, handed, problems
 
 
 def page(*cells: tuple[list[str], str]) -> nodes.document:

@@ -1,5 +1,6 @@
 """What a cell prints reaches the page unbroken, and its kernel says what it ran on."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -10,12 +11,12 @@ from pathlib import Path
 import nbformat
 import psutil
 import pytest
-from jupyter_cache.executors import utils
+from sphinx.errors import SphinxError
 
-import audit
-import execution
-from facts import facts, tree_hash
-from pieces import LIBRARY, REPOSITORY
+from execution.facts import facts, tree_hash
+from execution.running import run
+from literate.pieces import LIBRARY, REPOSITORY
+from tools import audit
 
 pytestmark = pytest.mark.slow
 
@@ -24,35 +25,36 @@ IN_PARTS = (
 )
 
 
+def notebook(code: str) -> nbformat.NotebookNode:
+    cells = [nbformat.v4.new_code_cell(code)]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the kernel client's own
-def test_a_line_printed_in_parts_stays_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(utils, "executenb", execution.execute)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(IN_PARTS)])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    result = utils.single_nb_execution(
-        notebook, cwd=None, timeout=60, allow_errors=False
-    )
-    assert result.err is None
-    assert [[output.text for output in cell.outputs] for cell in notebook.cells] == [
-        ["one line\n"]
-    ]
-    ran_on = notebook.metadata["language_info"]["ran_on"]
+def test_a_line_printed_in_parts_stays_a_line(tmp_path: Path) -> None:
+    _, ran = run(tmp_path / "page.md", notebook(IN_PARTS), timeout=60)
+    (cell,) = ran.cells
+    assert [output.text for output in cell.outputs] == ["one line\n"]
+    ran_on = ran.metadata["language_info"]["ran_on"]
     assert ran_on == facts()
     assert ran_on["library"] == tree_hash(LIBRARY)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("code", "timeout", "error"),
+    [
+        ("1 / 0", 60, "ZeroDivisionError"),
+        ("import time; time.sleep(60)", 1, "timed out"),
+        ("import os; os._exit(1)", 60, "Kernel died"),
+    ],
+)
 def test_case_40_a_failing_cell_is_still_a_failure(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, code: str, timeout: int, error: str
 ) -> None:
-    monkeypatch.setattr(utils, "executenb", execution.execute)
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")])
-    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
-    result = utils.single_nb_execution(
-        notebook, cwd=None, timeout=60, allow_errors=False
-    )
-    assert "ZeroDivisionError" in str(result.err)
-    assert [cell.source for cell in notebook.cells] == ["1 / 0"]
+    with pytest.raises(SphinxError, match=error):
+        run(tmp_path / "page.md", notebook(code), timeout)
 
 
 HOSTILE = """<script>alert(1)</script> "onx='x' onload="alert(1) </pre><img onerror=x>
@@ -68,7 +70,7 @@ hostile
 """
 SETTINGS = f"""
 import sys
-sys.path.append({str(Path(execution.__file__).parent)!r})
+sys.path.append({str(REPOSITORY / "book" / "_ext")!r})
 extensions = ["myst_nb", "execution"]
 nb_execution_mode = "cache"
 nb_execution_cache_path = "cache"
@@ -142,13 +144,13 @@ def test_pages_run_before_they_are_read_but_what_measures_time_runs_alone(
     assert built.returncode == 0, built.stderr
     ahead, reading, during = built.stdout.partition("reading sources")
     assert reading
-    for name in ("index", "other", "same"):
+    for name in ("index", "other", "same", "twin", "clock"):
         assert f"{name}.md: Using cached notebook" in during
-    assert ahead.count("Executed notebook") == 3  # the same cells once
-    assert "clock.md" not in ahead
-    assert "clock.md: Executed notebook" in during
+    ran = re.findall(r"(\w+)\.md: its cells ran", ahead)
+    assert len(ran) == 4  # the same cells once
+    assert ran[-1] == "clock"
     again = build_pages(tmp_path, pages | {"other": pages["other"] + "\nMore.\n"})
-    assert "Executed notebook" not in again.stdout
+    assert "its cells ran" not in again.stdout
     assert "42" in (tmp_path / "html" / "clock.html").read_text(encoding="utf-8")
 
 

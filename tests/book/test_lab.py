@@ -7,8 +7,8 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-import lab
-from pieces import LIBRARY
+from literate.pieces import LIBRARY
+from tools import lab
 
 
 @pytest.fixture
@@ -40,6 +40,13 @@ def test_a_notebook_that_its_reader_changed_is_left_alone(
     mine.unlink()
     lab.lay_out(built, directory)
     assert "my own notes" not in mine.read_text()
+
+
+def test_data_that_the_cells_read_lies_beside_them(built: Path, tmp_path: Path) -> None:
+    for text in ("1", "2"):
+        (built / "record.json").write_text(text)
+        lab.lay_out(built, tmp_path / "notebooks")
+        assert (tmp_path / "notebooks" / "record.json").read_text() == text
 
 
 def test_a_notebook_of_another_build_is_replaced(built: Path, tmp_path: Path) -> None:

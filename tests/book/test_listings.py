@@ -1,13 +1,18 @@
 """No line of the library is hidden, none is shown twice; planted defects are named."""
 
+import io
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from sphinx.application import Sphinx
+from sphinx.util.docutils import docutils_namespace
 
-import listing
-import pieces
-from pieces import find_pieces, joined, modules, partition
+from lint.coverage import hidden
+from literate import listings, pieces, source_pages
+from literate.pieces import find_pieces, joined, modules, partition
 
 MODULE = """\
 '''A module.'''
@@ -64,7 +69,7 @@ def test_a_module_is_cut_into_named_pieces(library: Path) -> None:
 @pytest.mark.parametrize("module", modules())
 def test_every_line_of_the_library_is_in_exactly_one_piece(module: str) -> None:
     found = partition(module)
-    lines = (pieces.LIBRARY / f"{module}.py").read_text("utf-8").splitlines()
+    lines = modules()[module].read_text("utf-8").splitlines()
     held = Counter(n for piece in found for n in range(piece.first, piece.last + 1))
     assert set(held.values()) == {1}
     assert [n for n, line in enumerate(lines, 1) if line.strip() and not held[n]] == []
@@ -82,7 +87,9 @@ def test_a_whole_class_and_a_whole_module(library: Path) -> None:
     assert joined(module).text == MODULE.rstrip()
 
 
-@pytest.mark.parametrize("name", ["nowhere", "m.nothing", "m.Thing.nothing", ".."])
+@pytest.mark.parametrize(
+    "name", ["nowhere", "m.nothing", "m.Thing.nothing", "..", "", "folder", "m.m"]
+)
 def test_a_piece_that_is_not_there_is_named(library: Path, name: str) -> None:
     for whole in (False, True):
         with pytest.raises(LookupError, match="the library has no"):
@@ -92,7 +99,7 @@ def test_a_piece_that_is_not_there_is_named(library: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("stray", "message"),
     [
-        ("\nprint(one())\n", "m.py, line 28: a statement between definitions"),
+        ("\nprint(one())\n", "m, line 28: a statement between definitions"),
         ("\n    colour = 1\n", "m.Thing, line 28: a statement between methods"),
     ],
 )
@@ -102,33 +109,98 @@ def test_a_line_in_no_piece_is_refused(library: Path, stray: str, message: str) 
         partition("m")
 
 
-def test_hidden_and_doubled_pieces_are_named(library: Path) -> None:
-    assert listing.problems({"a": NAMES[:3], "b": NAMES[3:]}) == []
-    assert listing.problems({"a": NAMES[:2], "b": NAMES[1:5]}) == [
-        "doubled: m.one is shown in a and b",
-        "hidden: no page shows m.Thing.grow (m.py, lines 25–26)",
+def uncovered(names: Iterable[str]) -> list[str]:
+    """What is missing where these pieces have listings."""
+    return list(hidden({listings.label(name) for name in names}))
+
+
+def test_a_hidden_piece_is_named(library: Path) -> None:
+    assert uncovered(NAMES) == []
+    assert uncovered(NAMES[:5]) == [
+        "hidden: no page shows m.Thing.grow (m.py, lines 25–26)"
     ]
-    assert listing.problems({"a": [*NAMES, "m"]}) == ["doubled: m is shown in a and a"]
-    (library / "folder").mkdir()
-    (library / "folder" / "x.py").touch()
-    assert listing.problems({"a": NAMES}) == [
-        "hidden: no page can show folder/x.py, in a folder"
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_doubled_piece_is_a_warning(tmp_path: Path, again: bool) -> None:
+    mark = ":again:\n" if again else ""
+    listing = "```{listing} attention.softmax\n%s```\n"
+    (tmp_path / "index.md").write_text(
+        f"# A\n\n{listing % mark}\n```{{toctree}}\nb\n```\n"
+    )
+    (tmp_path / "b.md").write_text(f"# B\n\n{listing % ''}")
+    config = {"extensions": ["myst_nb", "literate"]}
+    warning = io.StringIO()
+    with docutils_namespace():
+        Sphinx(
+            tmp_path, None, tmp_path / "out", tmp_path / "trees", "dummy", config,
+            status=None, warning=warning,
+        ).build()  # fmt: skip
+    doubled = "duplicate label listing-attention.softmax, other instance in"
+    assert (doubled in warning.getvalue()) is not again
+
+
+def test_packages_within_the_library(library: Path) -> None:
+    (library / "__init__.py").write_text("'''The top.'''\n")
+    (library / "fast").mkdir()
+    (library / "fast" / "__init__.py").write_text("'''A package.'''\n\ndef f(): ...\n")
+    (library / "fast" / "m.py").write_text(MODULE)
+    assert list(modules()) == ["__init__", "fast", "fast.m", "m"]
+    inner = [f"fast.{name}" for name in NAMES]
+    assert [piece.name for piece in partition("fast.m")] == inner
+    whole = find_pieces("fast", whole=True)
+    assert [piece.name for piece in whole] == ["fast", "fast.f"]
+    (area,) = find_pieces("fast.m.Thing.area")
+    assert area.place == "fast/m.py, lines 20–23"
+    uri = SimpleNamespace(get_relative_uri=lambda here, there: f"../{there}.html")
+    config, env = SimpleNamespace(files_address=""), SimpleNamespace(docname="")
+    app = SimpleNamespace(config=config, builder=uri, env=env)
+    assert source_pages.address(app, area) == "../source/fast/m.html#L-20"
+    config.files_address = "https://x.org/blob/main"
+    there = "https://x.org/blob/main/fast/m.py#L20-L23"
+    assert source_pages.address(app, area) == there
+    shown = ["__init__", "fast", "fast.f", *inner, *NAMES]
+    assert uncovered(shown) == []
+    assert uncovered(shown[2:]) == [
+        "hidden: no page shows __init__ (__init__.py, lines 1–1)",
+        "hidden: no page shows fast (fast/__init__.py, lines 1–1)",
     ]
+
+
+def test_a_function_must_not_bear_the_name_of_a_module(library: Path) -> None:
+    (library / "fast").mkdir()
+    (library / "fast" / "__init__.py").write_text("'''A.'''\n\ndef m(): ...\n")
+    (library / "fast" / "m.py").write_text("'''A module.'''\n")
+    assert uncovered([*NAMES, "fast", "fast.m"]) == [
+        "hidden: 2 pieces of the library are called fast.m"
+    ]
+
+
+def test_annotated_names_and_imports_for_type_checkers(library: Path) -> None:
+    (library / "m.py").write_text(
+        "from typing import TYPE_CHECKING, TypeAlias, TypedDict\n"
+        "if TYPE_CHECKING:\n    from torch import Tensor\n\n\n"
+        "class Options(TypedDict, total=False):\n    top_k: int\n\n\n"
+        "Weights: TypeAlias = dict[str, 'Tensor']\n"
+        "LIMITS: dict[str, int] = {}\n"
+    )
+    names = [piece.name for piece in partition("m")]
+    assert names == ["m", "m.Options", "m.Weights", "m.LIMITS"]
 
 
 def test_a_chapter_may_name_a_piece_that_is_not_there(
     library: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The directive says so, with the line; here it must not stop the build."""
-    monkeypatch.setattr(listing, "BOOK", library)
+    monkeypatch.setattr(listings, "BOOK", library)
     (library / "1.md").write_text(
         "```{listing} m.nothing\n```\n```{listing} m.Thing\n:whole:\n```\n"
         "```{listing} m.one\n:again:\n```\n"
     )
-    assert listing.pages.__wrapped__() == {"1": NAMES[3:]}
+    assert listings.pages.__wrapped__() == {"1": NAMES[3:]}
 
 
 def test_the_book_shows_every_piece_once() -> None:
-    shown = listing.pages()
-    assert sum(map(len, shown.values())) > 100
-    assert listing.problems(shown) == []
+    shown = [name for names in listings.pages().values() for name in names]
+    assert len(shown) == len(set(shown)) > 100
+    assert uncovered(shown) == []

@@ -13,10 +13,10 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-import measured
-import run_notebooks
-from pieces import find_pieces, joined
-from plain import Page, in_plain_terms
+from execution import measured
+from literate.pieces import find_pieces, joined
+from notebooks.plain import Page, in_plain_terms
+from tools import run_notebooks
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("notebooks")]
 
@@ -100,7 +100,7 @@ CONFIG = {
     "bibtex_bibfiles": ["sources.bib"],
     "bibtex_default_style": "credit",
     "bibtex_reference_style": "credit",
-    "extensions": ["myst_nb", "sphinx_exercise", "published", "notebooks", "citations"],
+    "extensions": ["myst_nb", "sphinx_exercise", "theme", "notebooks"],
     "html_theme": "sphinx_book_theme",
     "html_title": "A Book",
     "html_theme_options": {},
@@ -127,6 +127,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Build]:
         source.mkdir(exist_ok=True)
         (source / "sources.bib").write_text(SOURCES)
         (source / "line.svg").write_text(DRAWING)
+        (source / "data.json").write_text("{}")
         for name, text in PAGES.items():
             (source / f"{name}.md").write_text(text + (more if name != "index" else ""))
         config = CONFIG | {
@@ -174,6 +175,7 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
         ("By {eq}`the-law`.", "By (1)."),
         ("See {numref}`fig-dot`.", "See Fig. 1."),
         ("See {ref}`a-label`.", "See First page."),
+        ("See {doc}`second`.", "See [Second page](second.ipynb)."),
         ("A {term}`cat`, two {term}`cats <cat>`.", "A cat, two cats."),
         ("By {cite:t}`one` {cite:p}`two`.", "By Fox (2001) (Ek and Li 2002)."),
         ("By {cite:t}`three`.", "By Ek et al. (2003)."),
@@ -274,26 +276,20 @@ def test_a_page_without_a_notebook_is_on_the_web(app: Sphinx) -> None:
         ("![x](dot.png)", "the link to dot.png leads nowhere"),
         ("[](#gone)", "nothing is called #gone"),
         ("{eq}`gone`", "{eq} finds nothing called 'gone'"),
+        ("{doc}`gone`", "{doc} finds nothing called 'gone'"),
         ("{ref}`gone`", "{ref} finds nothing called 'gone'"),
         ("{numref}`gone`", "{numref} finds nothing called 'gone'"),
         ("{term}`gone`", "{term} finds nothing called 'gone'"),
         ("{cite:p}`gone`", 'could not find bibtex key "gone"'),
         ("{glue:text}`gone`", "no cell recorded a value called 'gone'"),
-        ("```{listing} m.gone\n```", "the library has no module 'm'"),
-        ("$$a$$ (gone)", "no equation is called 'gone'"),
+        ("```{listing} m.gone\n```", "the library has no module for 'm.gone'"),
+        ("$$a$$ (gone)", "{eq} finds nothing called 'gone'"),
     ],
 )
 def test_what_is_not_known_is_a_warning(app: Sphinx, text: str, problem: str) -> None:
     before = len(warnings(app))
     in_plain_terms(page(app), text)
     assert problem in warnings(app)[before:]
-
-
-def test_a_listing_is_named_by_its_place(app: Sphinx) -> None:
-    labels = app.env.get_domain("std").anonlabels
-    labels["listing-attention.softmax"] = ("second", "x")
-    text = in_plain_terms(page(app), "{listing}`attention.softmax`")
-    assert text == f"[{SOFTMAX.place}](second.ipynb)"
 
 
 def test_a_warning_about_a_notebook_fails_the_build(build: Build) -> None:
@@ -332,7 +328,8 @@ def test_two_builds_write_the_same_bytes(build: Build) -> None:
         return {path.name: path.read_bytes() for path in folder.iterdir()}
 
     first = contents()
-    assert sorted(first) == ["first.ipynb", "second.ipynb"]
+    assert sorted(first) == ["data.json", "first.ipynb", "second.ipynb"]
+    assert first["data.json"] == b"{}"  # which a cell may read
     assert contents() == first
 
 

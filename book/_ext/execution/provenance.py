@@ -1,0 +1,97 @@
+"""Make a page depend on what it ran on, say it in the footer, and refuse another.
+
+MyST-NB's cache knows a page's cells and nothing else, so a change of the library would
+leave old output beside new listings. Here the cache's directory is named after a hash
+of everything the cells run on, and every page is read again when that hash changes.
+Each page states what its own kernel said; `lint.provenance` compares.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.environment import BuildEnvironment
+from sphinx.errors import ConfigError
+
+from execution.facts import facts, file_hash, model_directory, tree_hash
+from literate.listings import BOOK
+from literate.pieces import LIBRARY
+
+CACHES_KEPT = 4  # so that undoing a change of the library runs nothing again
+EXTENSIONS = BOOK / "_ext"
+LOOKS = (BOOK / "_static", BOOK / "_templates")
+RUN_BY = ("running.py", "escaping.py")
+
+
+def configure(app: Sphinx, config: Config) -> None:
+    """Point the execution cache at what this build runs on."""
+    known = known_facts()
+    files = [*(EXTENSIONS / "execution" / name for name in RUN_BY), *data_files(BOOK)]
+    hashes = {path.name: file_hash(path) for path in files}
+    run = json.dumps([known, hashes], sort_keys=True)
+    key = hashlib.sha256(run.encode()).hexdigest()[:16]
+    caches = Path(app.outdir).parent / ".jupyter_cache"
+    (caches / key).mkdir(parents=True, exist_ok=True)
+    (caches / key).touch()
+    for old in sorted(caches.glob("*/"), key=os.path.getmtime)[:-CACHES_KEPT]:
+        shutil.rmtree(old)
+    config.provenance = known
+    looks = [tree_hash(directory, "*") for directory in LOOKS]
+    config.page_making = "".join([key, tree_hash(EXTENSIONS, "*.py", "*.svg"), *looks])
+    config.nb_execution_cache_path = str(caches / key)
+    # The kernels inherit these: the model wherever they start, and sums that do not
+    # depend on the number of cores.
+    os.environ["HARDWAY_MODEL"] = str(model_directory())
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def data_files(directory: Path) -> list[Path]:
+    """Return the files of data beside the pages, which their cells may read."""
+    return sorted(directory.glob("*.json"))
+
+
+def known_facts() -> dict[str, str]:
+    """Say what this build runs on; it must be the library that the pages print."""
+    try:
+        known = facts()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"HARDWAY_MODEL: {error}") from error
+    if known["library"] != tree_hash(LIBRARY):
+        raise ConfigError(
+            "`import hardway` finds another library than src/hardway, which the pages "
+            "print; install this one: pip install -e '.[book]'"
+        )
+    return known
+
+
+def ran_on(env: BuildEnvironment, page: str) -> dict[str, str]:
+    """Return what the kernel of a page said of itself, of a page without cells {}."""
+    metadata = env.metadata[page]
+    missing = {"model": "not recorded"} if "kernelspec" in metadata else {}
+    ran: dict[str, str] = metadata.get("language_info", {}).get("ran_on", missing)
+    return ran
+
+
+def add_footer(
+    app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
+) -> None:
+    """Write below each page what it ran on; a page without cells names the build."""
+    ran = ran_on(app.env, page) if page in app.env.found_docs else {}
+    context["theme_extra_footer"] = footer(ran or app.config.provenance)
+
+
+def footer(known: dict[str, str]) -> str:
+    """Write the facts as one line of HTML."""
+    return (
+        '<p class="provenance">This copy ran on the model '
+        f"<b>{escape(known['model'])}</b>, {known['parameters']} parameters, "
+        f"weights SHA-256 <code>{known['weights']}</code>; "
+        f"library <code>{known['library'][:16]}</code>, "
+        f"Python {escape(known['python'])}, torch {escape(known['torch'])}.</p>"
+    )

@@ -1,0 +1,154 @@
+"""Cut the library into the pieces that the book prints.
+
+A piece is a function, a method, a class's head (its docstring and fields), a constant,
+or a module's head (its docstring, imports and first constants). Their names are dotted,
+without ``hardway``: ``attention``, ``attention.softmax``, ``model.GPT2.trace``,
+``fast.gpt2.FastGPT2``. Every line of the library that is not blank is in exactly one
+piece.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+LIBRARY = REPOSITORY / "src" / "hardway"
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+Starts = Iterator[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A named run of lines of one file; ``first`` counts from 1."""
+
+    name: str
+    path: Path
+    first: int
+    text: str
+
+    @property
+    def last(self) -> int:
+        """The number of the last line."""
+        return self.first + self.text.count("\n")
+
+    @property
+    def place(self) -> str:
+        """Where the piece stands, for a reader."""
+        path = self.path.relative_to(REPOSITORY).as_posix()
+        return f"{path}, lines {self.first}–{self.last}"
+
+
+def modules() -> dict[str, Path]:
+    """Map the dotted name of every module to its file; ``fast`` is a package's own."""
+    found = {}
+    for path in sorted(LIBRARY.rglob("*.py")):
+        *packages, name = path.relative_to(LIBRARY).with_suffix("").parts
+        parts = packages if packages and name == "__init__" else [*packages, name]
+        found[".".join(parts)] = path
+    return found
+
+
+def module_of(name: str) -> str:
+    """Return the module that a piece is in.
+
+    Raises `LookupError` where there is none.
+    """
+    known = modules()
+    module = name
+    while module not in known:
+        module, dot, _ = module.rpartition(".")
+        if not dot:
+            raise LookupError(f"the library has no module for {name!r}")
+    return module
+
+
+def partition(module: str) -> list[Piece]:
+    """Cut a module into its pieces, in the order of the file.
+
+    Raises `ValueError` where a line would be in no piece: then it is the module that
+    has to change.
+    """
+    path = modules()[module]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    starts = list(_starts(module, ast.parse("\n".join(lines)), lines))
+    ends = [first - 1 for _, first in starts[1:]] + [len(lines)]
+    pieces = []
+    for (name, first), last in zip(starts, ends, strict=True):
+        text = "\n".join(lines[first - 1 : last]).rstrip()
+        if text.strip():
+            pieces.append(Piece(name, path, first, text))
+    return pieces
+
+
+def find_pieces(name: str, whole: bool = False) -> list[Piece]:
+    """Return the piece called ``name``, with ``whole`` and all pieces inside it.
+
+    Raises `LookupError` where the library has no such piece.
+    """
+    found = [
+        piece
+        for piece in partition(module_of(name))
+        if piece.name == name or (whole and piece.name.startswith(f"{name}."))
+    ]
+    if not found or found[0].name != name:
+        raise LookupError(f"the library has no piece {name!r}")
+    return found
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Make one run of lines of pieces that follow each other."""
+    first, last = pieces[0], pieces[-1]
+    lines = first.path.read_text(encoding="utf-8").splitlines()
+    text = "\n".join(lines[first.first - 1 : last.last])
+    return Piece(first.name, first.path, first.first, text)
+
+
+def _starts(module: str, tree: ast.Module, lines: Sequence[str]) -> Starts:
+    """Name each piece of a module and the line on which it starts."""
+    yield module, 1
+    in_head = True
+    for node in tree.body:
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                in_head = False
+                name = f"{module}.{node.name}"
+                yield name, _first_line(node, lines)
+                if isinstance(node, ast.ClassDef):
+                    yield from _methods(name, node, lines)
+            case _ if in_head:
+                pass
+            case (
+                ast.Assign(targets=[ast.Name(id=constant)])
+                | ast.AnnAssign(target=ast.Name(id=constant))
+            ):
+                yield f"{module}.{constant}", _first_line(node, lines)
+            case _:
+                raise ValueError(
+                    f"{module}, line {node.lineno}: a statement between definitions "
+                    "is in no piece; move it up, to the module's head"
+                )
+
+
+def _methods(name: str, definition: ast.ClassDef, lines: Sequence[str]) -> Starts:
+    """Name each method and the line on which it starts; the fields must come before."""
+    in_head = True
+    for node in definition.body:
+        if isinstance(node, Definition):
+            in_head = False
+            yield f"{name}.{node.name}", _first_line(node, lines)
+        elif not in_head:
+            raise ValueError(
+                f"{name}, line {node.lineno}: a statement between methods is in no "
+                "piece; move it up, to the class's head"
+            )
+
+
+def _first_line(node: ast.stmt, lines: Sequence[str]) -> int:
+    """Include the decorators, and the comment lines right above."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+    while lines[first - 2].lstrip().startswith("#"):
+        first -= 1
+    return first

@@ -1,0 +1,158 @@
+"""Write the notebooks at the end of a build, in ``notebooks`` beside the pages.
+
+MyST-NB leaves the pages as it ran them in ``jupyter_execute``; here they are put in
+plain terms. Files of data that lie beside the pages go along. Where the book is
+published on GitHub, the folder is pushed to a branch called ``notebooks``, from which
+Colab and Binder open it.
+"""
+
+import ast
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+
+import nbformat
+from jupyter_cache import get_cache
+from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from sphinx.application import Sphinx
+
+from execution.measured import NOTE as MEASURED
+from execution.measured import is_measured
+from execution.provenance import data_files
+from notebooks.plain import ROLES, Page, in_plain_terms, inline, is_notebook
+from theme.publishing import revision
+
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+NOTE = """\
+*This notebook is a page of the book [{title}]({address}). It needs the book's
+package; the next cell installs it where it is missing. The numbers in the text are
+those of the outputs you see.*"""
+NOTE_UNPUBLISHED = """\
+*This notebook is a page of the book {title}. It needs the book's package: run
+`pip install .` in the folder that holds the book. The numbers in the text are those of
+the outputs you see.*"""
+INSTALL = """\
+try:
+    import hardway
+except ImportError:
+    %pip install -q "{package}\""""
+
+
+def write(app: Sphinx, exception: Exception | None) -> None:
+    """Write the notebook of every page that has cells."""
+    if exception or app.builder.name != "html":
+        return
+    folder = Path(app.outdir) / "notebooks"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for docname in sorted(app.env.found_docs):
+        if is_notebook(app.env, docname):
+            nbformat.write(notebook(app, docname), folder / file_name(docname))
+            for data in data_files(Path(app.env.doc2path(docname)).parent):
+                shutil.copy2(data, folder)
+    if package := published_package(app):
+        (folder / "requirements.txt").write_text(f"{package}\n", encoding="utf-8")
+        python = ".".join(platform.python_version_tuple()[:2])
+        (folder / "runtime.txt").write_text(f"python-{python}\n", encoding="utf-8")
+
+
+def file_name(docname: str) -> str:
+    """Name the notebook of a page."""
+    return f"{PurePosixPath(docname).name}.ipynb"
+
+
+def published_package(app: Sphinx) -> str:
+    """Return what pip installs the package by, or nothing where it is not published."""
+    repository, at = app.config.repository, revision(app.config)
+    return f"hardway @ git+{repository}@{at}" if repository else ""
+
+
+def notebook(app: Sphinx, docname: str) -> NotebookNode:
+    """Make the notebook of one page from what MyST-NB ran."""
+    path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
+    values = glued_values(path.with_suffix(".glue.json"))
+    page = Page(app.env, docname, values, app.config.html_baseurl)
+    cells = [*opening(app, docname)]
+    for cell in executed(app, path).cells:
+        if cell.cell_type == "markdown":
+            cells.append(new_markdown_cell(in_plain_terms(page, cell.source)))
+        else:
+            cells += code(page, cell)
+    for number, cell in enumerate(cells):
+        cell.id = f"cell-{number}"  # the same in every build
+    written: NotebookNode = new_notebook(cells=cells, metadata=KERNEL)
+    return written
+
+
+def executed(app: Sphinx, path: Path) -> NotebookNode:
+    """Read a notebook with its outputs.
+
+    Where MyST-NB took them from its cache, it wrote the notebook without them.
+    """
+    notebook: NotebookNode = nbformat.read(path, as_version=4)
+    with suppress(KeyError):  # a page may be exempt from the cache
+        cache = get_cache(app.config.nb_execution_cache_path)
+        _, notebook = cache.merge_match_into_notebook(notebook)
+    return notebook
+
+
+def opening(app: Sphinx, docname: str) -> Iterator[NotebookNode]:
+    """Say what the notebook is and what it needs, and fetch that where it can be."""
+    package = published_package(app)
+    note = NOTE if package else NOTE_UNPUBLISHED
+    site = app.config.html_baseurl
+    address = f"{site}{docname}.html" if site else app.config.repository
+    yield new_markdown_cell(note.format(title=app.config.html_title, address=address))
+    if package:
+        yield new_code_cell(INSTALL.format(package=package))
+
+
+def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
+    """Keep a cell with its outputs; its picture is described as on the page."""
+    if not cell.execution_count:
+        page.warn(f"a cell was not run: {cell.source[:40]}")
+    wishes = cell.metadata.get("mystnb", {})
+    outputs = [output for output in cell.outputs if not is_glue(output)]
+    for output in outputs:
+        if "image/png" in output.get("data", {}):
+            output.metadata = {"image/png": {"alt": alt_text(page, cell)}}
+    metadata = {key: cell.metadata[key] for key in cell.metadata if key != "mystnb"}
+    kept = {"execution_count": cell.execution_count, "metadata": metadata}
+    yield new_code_cell(cell.source, outputs=outputs, **kept)
+    if is_measured(cell):
+        yield new_markdown_cell(f"_{MEASURED}_")
+    if figure := wishes.get("figure"):
+        number = ROLES["numref"](page, figure["name"])
+        caption = inline(page, figure["caption"])
+        yield new_markdown_cell(f"_{number}. {caption}_")
+
+
+def alt_text(page: Page, cell: NotebookNode) -> str:
+    """Return what a cell says for those who do not see its picture."""
+    alt: str = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+    if not alt:
+        page.warn(f"a picture has no alt text: {cell.source[:40]}")
+    return alt
+
+
+def is_glue(output: NotebookNode) -> bool:
+    """Say whether an output is a value recorded for the prose, not one to see."""
+    return "scrapbook" in output.get("metadata", {})
+
+
+def glued_values(record: Path) -> dict[str, str]:
+    """Read what the cells of a page recorded for its prose to quote."""
+    if not record.is_file():
+        return {}
+    outputs = json.loads(record.read_text(encoding="utf-8"))
+    return {
+        name: str(ast.literal_eval(output["data"]["text/plain"]))
+        for name, output in outputs.items()
+    }

@@ -1,0 +1,23 @@
+"""Lay the pages out: what is folded, drawn, credited, left out, and where they live."""
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+from theme import credits, diagram, folds, pictures, publishing, slimming
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Settle the addresses before any other extension looks at them."""
+    credits.register(app)
+    slimming.register(app)
+    app.add_config_value("repository", "", "env")
+    app.add_directive("pipeline", diagram.Pipeline)
+    app.add_post_transform(pictures.Slim)
+    app.connect("config-inited", publishing.configure, priority=100)
+    app.connect("builder-inited", slimming.mark_few)
+    app.connect("env-get-outdated", credits.bibliographies)
+    app.connect("doctree-read", folds.fold)
+    app.connect("html-page-context", publishing.leave_out_card, priority=100)
+    app.connect("html-page-context", slimming.tidy)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,117 @@
+"""Fold what would stand in a reader's way: answers before they are guessed, and checks.
+
+The first cells after a *Predict* box are folded, with what they put out: code can give
+away what it will find. A cell that only asserts, and one that only imports and loads
+the model, are one line that says so. Each opens with a click; on paper all are open.
+"""
+
+import ast
+from collections.abc import Iterator
+
+from docutils import nodes
+from sphinx.application import Sphinx
+
+PREDICT = "Predict"
+RESULT = "Run it: the code, and what comes out"
+HIDE = "Hide it"
+LOADING = ("('auto')", "model.config")
+
+
+def fold(app: Sphinx, doctree: nodes.document) -> None:
+    """Mark the cells of a page that MyST-NB is to fold, and what their lines say."""
+    for cell, after_question in cells(doctree):
+        if has_output(cell):
+            if after_question:
+                mark(cell, "all", RESULT)
+        elif line := in_a_line(cell[0].astext()):
+            mark(cell, "input", line)
+
+
+def cells(doctree: nodes.document) -> Iterator[tuple[nodes.container, bool]]:
+    """Yield each cell, and whether it answers a *Predict* box.
+
+    The first cell after the box that puts something out does, and so do those that
+    follow it without a word between.
+    """
+    for section in doctree.findall(nodes.section):
+        asked = answering = False
+        for node in section.children:
+            if is_cell(node):
+                yield node, asked or answering
+                if has_output(node):
+                    answering, asked = asked or answering, False
+            else:
+                answering = False
+                asked |= is_prediction(node)
+
+
+def is_cell(node: nodes.Node) -> bool:
+    """Say whether a node is a cell of code, with its code shown."""
+    return (
+        isinstance(node, nodes.container)
+        and node.get("nb_element") == "cell_code"
+        and node[0].get("nb_element") == "cell_code_source"
+    )
+
+
+def is_prediction(node: nodes.Node) -> bool:
+    """Say whether a node is a box that asks the reader for a prediction."""
+    return isinstance(node, nodes.Admonition) and node[0].astext() == PREDICT
+
+
+def has_output(cell: nodes.container) -> bool:
+    """Say whether a cell puts something out."""
+    return bool(cell[-1].get("nb_element") == "cell_code_output")
+
+
+def in_a_line(code: str) -> str:
+    """Return what stands for a cell without output, or nothing if it is to be read."""
+    try:
+        statements = ast.parse(code).body
+    except SyntaxError:  # a magic of IPython's
+        return ""
+    if not statements:
+        return ""
+    if all(map(only_checks, statements)):
+        n = sum(is_check(node) for s in statements for node in ast.walk(s))
+        return f"Checked here: {n} assertion{'s' * (n > 1)}" if n else ""
+    if all(map(is_import, statements)):
+        return "What this page imports"
+    if all(is_import(s) or loads(s) for s in statements) and is_import(statements[0]):
+        return "What this page imports and loads"
+    return ""
+
+
+def only_checks(statement: ast.stmt) -> bool:
+    """Say whether a statement asserts or records something, and does nothing else."""
+    if isinstance(statement, ast.For | ast.If | ast.With):
+        return all(map(only_checks, statement.body + getattr(statement, "orelse", [])))
+    call = statement.value if isinstance(statement, ast.Expr) else None
+    return is_check(statement) or is_check(call) or called(call) == "plots.glue"
+
+
+def is_import(statement: ast.stmt) -> bool:
+    """Say whether a statement imports something."""
+    return isinstance(statement, ast.Import | ast.ImportFrom)
+
+
+def loads(statement: ast.stmt) -> bool:
+    """Say whether a statement names the book's model, or a part of it."""
+    if not isinstance(statement, ast.Assign):
+        return False
+    return ast.unparse(statement.value).endswith(LOADING)
+
+
+def is_check(node: ast.AST | None) -> bool:
+    """Say whether a node of the syntax tree asserts something."""
+    return isinstance(node, ast.Assert) or called(node) == "torch.testing.assert_close"
+
+
+def called(node: ast.AST | None) -> str:
+    """Return what a node calls, if it is a call."""
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+
+
+def mark(cell: nodes.container, what: str, line: str) -> None:
+    """Have MyST-NB fold a part of the cell, below a line."""
+    cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, HIDE
