@@ -8,9 +8,7 @@ import math
 import operator
 from collections.abc import Callable, Collection, Iterable, Sequence
 from reprlib import Repr
-from typing import Any, TypeVar
-
-Number = TypeVar("Number", int, float)
+from typing import Any
 
 
 def integer(
@@ -65,8 +63,8 @@ def number(
 
 
 def optional(
-    check: Callable[..., Number], name: str, value: Any, *range: float, **bounds: bool
-) -> Number | None:
+    check: Callable[..., Any], name: str, value: Any, *range: float, **bounds: bool
+) -> Any:
     """Return None as it is, and anything else as ``check`` does."""
     if value is None:
         return None

@@ -15,7 +15,7 @@ from hardway.tokenizer import Tokenizer
 
 
 class LanguageModel(Protocol):
-    """What generation needs of a model; `hardway.GPT2` is one."""
+    """What generation needs of a model; `hardway.model.GPT2` is one."""
 
     @property
     def config(self) -> ModelConfig: ...  # noqa: D102

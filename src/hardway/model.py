@@ -38,7 +38,7 @@ class GPT2:
     """A GPT-2 of any size, as a function from token ids to logits.
 
     ``weights`` holds its tensors by the checkpoint's names, ``config`` its sizes.
-    `hardway.load` returns the same model in fewer, larger steps.
+    `hardway.fast.load` returns the same model in fewer, larger steps.
     """
 
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
@@ -132,7 +132,7 @@ class GPT2:
     def new_cache(self, batch_size: int = 1, max_len: int | None = None) -> KVCache:
         """Return an empty KV cache on the model's device, in the dtype it computes in.
 
-        max_len: n_ctx by default. Raises what `hardway.KVCache` does.
+        max_len: n_ctx by default. Raises what `hardway.kv_cache.KVCache` does.
         """
         return KVCache(
             self.config, batch_size, max_len, self.compute_dtype, self.device

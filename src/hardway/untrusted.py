@@ -269,7 +269,7 @@ def vocabulary(
     vocab: each token's spelling and id; merges: pairs of spellings; alphabet: the
     characters that stand for bytes; specials: the tokens that are not made of them.
     Every id from 0 on has one token, every byte and every merge's result has an id.
-    Messages begin with the part they are about, ``vocab: `` or ``merges: ``.
+    Messages begin with the part they are about, ``vocab:`` or ``merges:``.
     """
     for token, id in vocab.items():
         if type(id) is not int:

@@ -23,7 +23,7 @@ def load(
     """Load a known model, or one from a directory, as its fast version.
 
     dtype: that of the weights, float32 by default. ``quantize`` may only be None so
-    far. Raises what `hardway.GPT2.from_pretrained` does.
+    far. Raises what `hardway.model.GPT2.from_pretrained` does.
     """
     import torch
 
@@ -39,7 +39,7 @@ def load_tokenizer(
 ) -> "FastTokenizer":
     """Load the tokenizer of a known model, or of a directory, as its fast version.
 
-    Raises what `hardway.Tokenizer.from_pretrained` does.
+    Raises what `hardway.tokenizer.Tokenizer.from_pretrained` does.
     """
     from hardway.fast.tokenizer import FastTokenizer
 

@@ -23,7 +23,7 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, q, k, v → m
 
 
 class FastGPT2(GPT2):
-    """The model of `hardway.GPT2`, equal in all it returns, in less time."""
+    """The model of `hardway.model.GPT2`, equal in all it returns, in less time."""
 
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
         """Take the same tensors, and lay them out as the matrix products read them."""
@@ -38,7 +38,7 @@ class FastGPT2(GPT2):
         last_only: bool = False,
         n_pad: Tensor | None = None,
     ) -> Tensor:
-        """Return the logits of the next token, as `hardway.GPT2` does."""
+        """Return the logits of the next token, after each position."""
         inputs.forward(self.config, tokens, cache, n_pad, last_only)
         batch = tokens if tokens.dim() == 2 else tokens[None]
         n = batch.shape[1]

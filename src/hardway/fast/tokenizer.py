@@ -45,7 +45,7 @@ class FastTokenizer(Tokenizer):
     def __init__(
         self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
     ) -> None:
-        """Build as `hardway.Tokenizer` does, and prepare the merges on ids."""
+        """Build a `hardway.tokenizer.Tokenizer`, and prepare the merges on ids."""
         super().__init__(vocab, merges)
         self._merger = IdMerger(self.ids, self.ranks)
         self._cache = IdCache(self._encode_stretch, LONG_WORD, CACHED_WORDS)
