@@ -122,6 +122,7 @@ def test_the_numbers_of_lines_are_part_of_the_page(html: Path) -> None:
     assert audit.main(html) == 1
 
 
+@pytest.mark.slow
 def test_the_program_fails_where_a_page_does(html: Path) -> None:
     command = [sys.executable, "-m", "tools.audit", html]
     assert subprocess.run(command, cwd=REPOSITORY, check=False).returncode == 0

@@ -44,6 +44,7 @@ def article(folder: Path, text: str) -> Tag:
     return BeautifulSoup(page, "html.parser").select_one("article.bd-article")
 
 
+@pytest.mark.slow
 def test_what_answers_a_question_is_folded(tmp_path: Path) -> None:
     body = article(
         tmp_path,
@@ -62,6 +63,7 @@ def test_what_answers_a_question_is_folded(tmp_path: Path) -> None:
     assert [line.strip() for line in code] == ["print('first')", "print('adjacent')"]
 
 
+@pytest.mark.slow
 def test_a_check_is_one_line(tmp_path: Path) -> None:
     body = article(tmp_path, cell("assert 1 == 1\nassert 2 == 2") + cell("y = 3"))
     [fold] = body.select("details.above-input")

@@ -419,6 +419,7 @@ def test_python_m_hardway(monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> N
     assert capsys.readouterr() == (" 15496  Hello\n", "")
 
 
+@pytest.mark.slow
 def test_both_programs() -> None:
     installed = Path(sys.executable).with_name("hardway")
     expected = (0, " 15496  Hello\n", "")

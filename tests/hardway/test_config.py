@@ -30,6 +30,7 @@ def test_config_of_either_naming(
     assert config.d_head == 8
 
 
+@pytest.mark.slow
 def test_config_as_gpt2_publishes_it(fullsize: Path) -> None:
     config = Config.from_file(fullsize / "config.json")
     assert config == Config(

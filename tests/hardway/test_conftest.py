@@ -14,6 +14,7 @@ def test_that_is_skipped():
 """
 
 
+@pytest.mark.slow
 def test_no_skip(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(SKIPPING)
     pytester.runpytest("-p", "conftest").assert_outcomes(skipped=2)

@@ -122,6 +122,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", BREAKS.values(), ids=BREAKS)
 def test_case_19_a_body_that_breaks_off_is_resumed(
     answer: Answer, remote: HubServer, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -382,6 +383,7 @@ def test_case_25_a_busy_server_is_asked_again(
     assert len(remote.asked) == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", [429, 503])
 def test_case_25_retry_after_is_obeyed_within_reason(
     code: int, remote: HubServer, path: Path, monkeypatch: pytest.MonkeyPatch
@@ -417,6 +419,7 @@ def test_case_25_a_final_answer_is_final(
     assert parts(path) == []
 
 
+@pytest.mark.slow
 def test_case_26_a_server_that_drips(
     remote: HubServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -428,6 +431,7 @@ def test_case_26_a_server_that_drips(
     assert len(remote.asked) == 5
 
 
+@pytest.mark.slow
 def test_case_26_slow_is_not_dripping(
     remote: HubServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -503,6 +507,7 @@ def test_case_27_no_message_tells_a_proxy_s_password(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("address", ["http://[bad/", "http://\xff/", "http://a b:c/"])
 def test_case_27_a_redirect_to_no_address(

@@ -208,6 +208,7 @@ def test_case_38_greedy_is_deterministic(model: GPT2, use_cache: bool) -> None:
         assert found == expected
 
 
+@pytest.mark.slow
 @WAYS
 def test_threads_share_a_model(model: GPT2, how: dict[str, Any]) -> None:
     """Each thread generates what it would alone, also while the others do."""

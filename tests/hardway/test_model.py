@@ -133,6 +133,7 @@ def large(fullsize: Path) -> GPT2:
     return GPT2.from_pretrained(fullsize)
 
 
+@pytest.mark.slow
 def test_the_124m_shape_equals_transformers_and_pocket(
     large: GPT2, pocket: GPT2, fullsize: Path
 ) -> None:

@@ -115,6 +115,7 @@ def test_modules_import_downward(module: str) -> None:
         below |= {*layer}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [*TAUGHT, *GUARDS])
 def test_nothing_taught_imports_the_fast_path(module: str) -> None:
     assert not [name for name in inner(module) if name.split(".")[0] == "fast"]
@@ -302,6 +303,7 @@ print(sorted({{"torch", "numpy", "matplotlib"}} & {{*sys.modules}}))
     assert fresh(code) == "[]\n"
 
 
+@pytest.mark.slow
 def test_names_are_lazy() -> None:
     code = """
 import sys, hardway
@@ -319,6 +321,7 @@ print('lazy')
     assert fresh(code) == "lazy\n"
 
 
+@pytest.mark.slow
 def test_everything_but_figures_works_without_matplotlib() -> None:
     code = """
 import inspect, sys
