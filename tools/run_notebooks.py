@@ -32,11 +32,11 @@ def main(built: Path) -> int:
 
 
 def install(clean: Path) -> None:
-    """Make an environment that has the package, and JupyterLab to run it in."""
+    """Make an environment that has the package and its plots, and JupyterLab."""
     venv.create(clean, with_pip=True)
-    constraints = str(REPOSITORY / "constraints.txt")
+    constraints, package = str(REPOSITORY / "constraints.txt"), f"{REPOSITORY}[plots]"
     pip = [str(clean / "bin" / "python"), "-m", "pip", "install", "--quiet"]
-    subprocess.run([*pip, "-c", constraints, str(REPOSITORY), "jupyterlab"], check=True)
+    subprocess.run([*pip, "-c", constraints, package, "jupyterlab"], check=True)
 
 
 def runs(clean: Path, notebook: Path) -> bool:

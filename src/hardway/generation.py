@@ -21,12 +21,9 @@ class LanguageModel(Protocol):
     def config(self) -> ModelConfig: ...  # noqa: D102
 
     def __call__(
-        self,
-        tokens: Tensor,
-        cache: KVCache | None = None,
-        last_only: bool = False,
-        n_pad: Tensor | None = None,
-    ) -> Tensor:
+        self, tokens: Tensor, cache: KVCache | None = None,
+        last_only: bool = False, n_pad: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Return the logits of the next token, after each position."""
         ...
 

@@ -364,7 +364,7 @@ def test_a_published_page_can_be_opened_elsewhere(
 ) -> None:
     monkeypatch.setenv("GITHUB_SHA", "c0ffee")
     app = build(repository="https://github.com/A/book")
-    package = "hardway @ git+https://github.com/A/book@c0ffee"
+    package = "hardway[plots] @ git+https://github.com/A/book@c0ffee"
     folder = Path(app.outdir) / "notebooks"
     assert (folder / "requirements.txt").read_text() == f"{package}\n"
     assert re.fullmatch(r"python-3\.\d+\n", (folder / "runtime.txt").read_text())

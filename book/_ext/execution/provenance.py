@@ -65,7 +65,7 @@ def known_facts() -> dict[str, str]:
     if known["library"] != tree_hash(LIBRARY):
         raise ConfigError(
             "`import hardway` finds another library than src/hardway, which the pages "
-            "print; install this one: pip install -e '.[book]'"
+            "print; install this one: make .venv/.installed-book"
         )
     return known
 

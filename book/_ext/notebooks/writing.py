@@ -36,8 +36,8 @@ package; the next cell installs it where it is missing. The numbers in the text 
 those of the outputs you see.*"""
 NOTE_UNPUBLISHED = """\
 *This notebook is a page of the book {title}. It needs the book's package: run
-`pip install .` in the folder that holds the book. The numbers in the text are those of
-the outputs you see.*"""
+`pip install ".[plots]"` in the folder that holds the book. The numbers in the text are
+those of the outputs you see.*"""
 INSTALL = """\
 try:
     import hardway
@@ -71,7 +71,7 @@ def file_name(docname: str) -> str:
 def published_package(app: Sphinx) -> str:
     """Return what pip installs the package by, or nothing where it is not published."""
     repository, at = app.config.repository, revision(app.config)
-    return f"hardway @ git+{repository}@{at}" if repository else ""
+    return f"hardway[plots] @ git+{repository}@{at}" if repository else ""
 
 
 def notebook(app: Sphinx, docname: str) -> NotebookNode:
