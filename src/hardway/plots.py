@@ -1,9 +1,9 @@
-"""Every figure of the book, in one visual language, and the numbers its prose quotes.
+"""Draw the book's figures, and record the numbers that its prose quotes.
 
 Each function takes plain sequences or tensors and returns a matplotlib figure, which a
-notebook shows. Colour is never the only carrier: cells, bars and lines are labelled,
+notebook shows. Color never carries meaning alone: cells, bars and lines are labeled,
 and the palettes (cividis, PuOr, and four of Okabe and Ito's hues, set apart in
-lightness) can be told apart in greyscale.
+lightness) stay distinct in grayscale.
 """
 
 import math
@@ -27,7 +27,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from torch import Tensor
 
-COLOURS = (
+COLORS = (
     "#0072B2",
     "#E0691A",
     "#005A43",
@@ -52,18 +52,17 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "text.parse_math": False,  # a token may hold a dollar sign
 }
-CHARACTERS = 24  # of names beside each other; more of them are turned
-ANNOTATE_UP_TO = 120  # cells; a larger heat map shows colours only
+CHARACTERS = 24  # across all column labels; beyond that, they are rotated
+ANNOTATE_UP_TO = 120  # cells; a larger heat map shows colors only
 
 Numbers = Tensor | Sequence[float]
 
 
 def glue(name: str, value: object) -> None:
-    """Record a value of the run, so that the page's prose can quote it.
+    """Record a value under a name, for ``{glue:text}`` to quote in the page's prose.
 
-    The prose says ``{glue:text}`` and the name. In a text, what would act instead of
-    being seen is escaped. Outside a build of the book (in JupyterLab, say) this does
-    nothing.
+    Unprintable characters in a string are escaped. Outside a build of the book (in
+    JupyterLab, say) this does nothing.
     """
     try:
         from myst_nb import glue as record
@@ -85,13 +84,13 @@ def heatmap(
     diverging: bool = False,
     digits: int = 2,
 ) -> Figure:
-    """Draw a matrix [R, C] as coloured cells, with the numbers in them where they fit.
+    """Draw a heat map of a matrix [R, C], with the values in its cells if they fit.
 
-    ``diverging`` centres the colours on 0, for values that can be negative.
+    ``diverging`` centers the color map on 0, for values that can be negative.
     """
     n_rows = len(matrix)
-    labelled = rows is not None or n_rows <= 40
-    height = min(9.0, 1.0 + n_rows * (0.32 if labelled else 0.05))
+    labeled = rows is not None or n_rows <= 40
+    height = min(9.0, 1.0 + n_rows * (0.32 if labeled else 0.05))
     with _canvas(height=max(1.6, height)) as (figure, axes):
         limit = _limit(matrix)
         image = _cells(
@@ -116,10 +115,10 @@ def heatmaps(
     diverging: bool = False,
     value_title: str = "",
 ) -> Figure:
-    """Draw matrices of one shape side by side on one colour scale, each under its name.
+    """Draw heat maps of equally shaped matrices on one color scale, each with a title.
 
-    ``diverging`` centres the colours on 0; without it they start there. Small matrices
-    have their numbers in the cells.
+    ``diverging`` centers the color map on 0; without it the map starts there. Small
+    matrices have their values in the cells.
     """
     n_lines = -(-len(matrices) // per_line)
     highest = max(map(_limit, matrices.values()))
@@ -152,13 +151,13 @@ def bars(
     digits: int = 3,
     cuts: Mapping[str, int] | None = None,
 ) -> Figure:
-    """Draw one horizontal bar a label, each with its number, the first at the top.
+    """Draw horizontal bars, one per label, annotated with their values, first on top.
 
-    ``cuts`` are lines across the chart, each with its name and how many bars are above.
+    ``cuts`` maps the name of each dividing line to the number of bars above it.
     """
     numbers = _list(values)
     with _canvas(height=0.7 + 0.28 * len(labels)) as (figure, axes):
-        drawn = axes.barh(range(len(labels)), numbers, color=COLOURS[0])
+        drawn = axes.barh(range(len(labels)), numbers, color=COLORS[0])
         axes.bar_label(
             drawn, labels=[f"{n:,.{digits}f}" for n in numbers], padding=3, size=8
         )
@@ -169,7 +168,7 @@ def bars(
         axes.set(xlabel=value_title)
         right = axes.get_xlim()[1]
         for i, (name, above) in enumerate((cuts or {}).items(), start=1):
-            axes.axhline(above - 0.5, color=COLOURS[i % 4], linestyle=LINES[i % 4])
+            axes.axhline(above - 0.5, color=COLORS[i % 4], linestyle=LINES[i % 4])
             axes.text(right, above - 0.55, name, ha="right", va="bottom")
     return figure
 
@@ -183,15 +182,15 @@ def lines(
     from_zero: bool = False,
     downwards: bool = False,
 ) -> Figure:
-    """Draw curves given as x and y values; they differ in colour, dash and marker.
+    """Plot series of x and y values, distinct in color, line style and marker.
 
-    ``downwards`` has the smallest y at the top, as ranks are read.
+    ``downwards`` inverts the y axis, so that rank 1 is at the top.
     """
     with _canvas(height=3.2) as (figure, axes):
         for i, (name, (x, y)) in enumerate(series.items()):
             xs, ys = _list(x), _list(y)
             axes.plot(
-                xs, ys, label=name, color=COLOURS[i % 4],
+                xs, ys, label=name, color=COLORS[i % 4],
                 linestyle=LINES[i % 4] if len(xs) > 1 else "",
                 marker=MARKERS[i % 4] if len(xs) <= 40 else None,
             )  # fmt: skip
@@ -219,9 +218,9 @@ def grid_of_words(
     column_title: str = "",
     value_title: str = "",
 ) -> Figure:
-    """Draw a table of words on cells coloured by ``shades`` [R, C], from 0 to 1.
+    """Draw a table of words in cells colored by ``shades`` [R, C], from 0 to 1.
 
-    Without a ``value_title`` the colours only repeat the words, and need no scale.
+    Without a ``value_title`` there is no color bar.
     """
     size = 7 if len(columns) > 7 else 9
     with _canvas(height=1.0 + 0.36 * len(rows)) as (figure, axes):
@@ -245,10 +244,10 @@ def boxes(
     x_title: str = "",
     mark: float | None = None,
 ) -> Figure:
-    """Draw each row as boxes side by side, each with its name and as wide as its size.
+    """Draw rows of adjacent boxes, given as (label, width), the first row on top.
 
-    A box without a name is a gap. The first row is at the top. ``mark`` is a place that
-    a line shows in all rows; the boxes that it goes through are dark.
+    A box without a label is a gap. ``mark`` draws a vertical line at that x through all
+    rows, and darkens the boxes that contain it.
     """
     with _canvas(height=0.7 + 0.34 * len(rows)) as (figure, axes):
         for y, row in enumerate(rows.values()):
@@ -256,7 +255,7 @@ def boxes(
             for name, size in row:
                 hit = mark is not None and left <= mark < left + size
                 if name:
-                    _box(axes, y, left, size, name, COLOURS[0] if hit else PALE)
+                    _box(axes, y, left, size, name, COLORS[0] if hit else PALE)
                 left += size
         _name_cells(axes, list(rows), None, size=10)
         axes.tick_params(left=False)
@@ -265,27 +264,27 @@ def boxes(
         axes.margins(x=0.01)
         axes.set(xlabel=x_title)
         if mark is not None:
-            axes.axvline(mark, color=COLOURS[1], linestyle="--")
+            axes.axvline(mark, color=COLORS[1], linestyle="--")
             axes.text(mark, -0.5, f"{mark:g}", ha="center", va="bottom")
     return figure
 
 
-def _box(axes: Axes, y: int, left: float, size: float, name: str, colour: str) -> None:
-    """Draw one box, and its name if there is room for it."""
+def _box(axes: Axes, y: int, left: float, size: float, name: str, color: str) -> None:
+    """Draw one box with its label, clipped to the axes."""
     axes.barh(
-        y, size, left=left, height=0.8, color=colour, edgecolor="black", linewidth=0.8
+        y, size, left=left, height=0.8, color=color, edgecolor="black", linewidth=0.8
     )
     axes.text(
         left + size / 2, y, name, ha="center", va="center", size=8, clip_on=True,
-        color=_ink_on(colour),
+        color=_ink_on(color),
     )  # fmt: skip
 
 
 def tree(rows: Mapping[str, Sequence[str]], *, row_title: str = "") -> Figure:
-    """Draw how neighbours grow together: each row joins some pieces of the one before.
+    """Draw the merge tree: each row merges some adjacent pieces of the one before.
 
-    The first row, the leaves, is at the bottom. A piece is drawn where it first
-    appears, above the middle of its letters, with a line to each piece it is made of.
+    The first row, the leaves, is at the bottom. A piece is drawn in the row where it
+    first appears, centered above its characters, with an edge to each of its parts.
     """
     with _canvas(height=0.6 + 0.4 * len(rows)) as (figure, axes):
         born: dict[tuple[int, int], int] = {}
@@ -314,7 +313,7 @@ def _grow(
     y: int,
     parts: Mapping[tuple[int, int], int],
 ) -> None:
-    """Draw a piece above the middle of its letters, and a line to each of its parts."""
+    """Draw a node centered above its characters, and an edge to each of its parts."""
     middle = sum(span) / 2
     for part, below in parts.items():
         xs = [sum(part) / 2, middle]
@@ -328,7 +327,7 @@ def _grow(
 def _largest_within(
     span: tuple[int, int], spans: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
-    """Return those of the spans that fill ``span``, the last that came first."""
+    """Return the children of ``span``: the latest of the spans that tile it."""
     found: list[tuple[int, int]] = []
     for first, last in reversed(spans):
         inside = span[0] <= first and last <= span[1]
@@ -338,16 +337,16 @@ def _largest_within(
 
 
 def points(groups: Mapping[str, Sequence[str]], places: Tensor) -> Figure:
-    """Draw named points in the plane, at ``places`` [n, 2], in the order of the groups.
+    """Draw a labeled scatter plot of ``places`` [n, 2], in the order of the groups.
 
-    Each group has a colour, a marker, and a column of names, with a line to each point.
+    Each group has a color, a marker, and a column of labels, with a line to each point.
     """
     spread = places.amax(dim=0) - places.amin(dim=0)
     with _canvas(height=4.2) as (figure, axes):
         parts = places.split_with_sizes(list(map(len, groups.values())))
         for i, (group, here) in enumerate(zip(groups, parts, strict=True)):
             axes.scatter(
-                *here.T.tolist(), color=COLOURS[i % 4], marker=MARKERS[i % 4],
+                *here.T.tolist(), color=COLORS[i % 4], marker=MARKERS[i % 4],
                 label=group, zorder=2,
             )  # fmt: skip
             column = float(here[:, 0].max() + 0.04 * spread[0])
@@ -365,21 +364,23 @@ def points(groups: Mapping[str, Sequence[str]], places: Tensor) -> Figure:
     return figure
 
 
-def looks(names: Sequence[str], shares: Numbers, *, value_title: str = "") -> Figure:
-    """Draw where the last of the names looks: an arc to each, as wide as its share."""
-    numbers, last = _list(shares), len(names) - 1
+def attention_arcs(
+    names: Sequence[str], attn_weights: Numbers, *, value_title: str = ""
+) -> Figure:
+    """Draw the last token's attention: an arc to each token, as wide as its weight."""
+    numbers, last = _list(attn_weights), len(names) - 1
     with _canvas(height=2.4) as (figure, axes):
-        for place, (name, share) in enumerate(zip(names, numbers, strict=True)):
+        for place, (name, weight) in enumerate(zip(names, numbers, strict=True)):
             middle, radius = (last + place) / 2, max(last - place, 0.6) / 2
             angles = [math.pi * step / 40 for step in range(41)]
             axes.plot(
                 [middle + radius * math.cos(angle) for angle in angles],
                 [math.sin(angle) * radius**0.5 for angle in angles],
-                color=COLOURS[0], linewidth=0.4 + 16 * share, alpha=0.75,
+                color=COLORS[0], linewidth=0.4 + 16 * weight, alpha=0.75,
                 solid_capstyle="butt", zorder=1,
             )  # fmt: skip
             axes.text(place, -0.12, name, ha="center", va="top")
-            axes.text(place, -0.42, f"{share:.2f}", ha="center", va="top", size=8)
+            axes.text(place, -0.42, f"{weight:.2f}", ha="center", va="top", size=8)
         axes.set_xlim(-0.6, last + 0.6)
         axes.set_ylim(-0.65, (last / 2) ** 0.5 + 0.15)
         axes.set_axis_off()
@@ -388,13 +389,13 @@ def looks(names: Sequence[str], shares: Numbers, *, value_title: str = "") -> Fi
 
 
 def arrows(vectors: Mapping[str, Numbers], *, title: str = "") -> Figure:
-    """Draw vectors of two numbers as arrows from the origin, each with its name."""
+    """Draw two-dimensional vectors as labeled arrows from the origin."""
     with _canvas(height=3.4) as (figure, axes):
         for i, (name, vector) in enumerate(vectors.items()):
             x, y = _list(vector)
             axes.annotate(
                 "", (x, y), (0, 0), zorder=2,
-                arrowprops={"arrowstyle": "-|>", "color": COLOURS[i % 4], "lw": 1.8,
+                arrowprops={"arrowstyle": "-|>", "color": COLORS[i % 4], "lw": 1.8,
                             "shrinkA": 0, "shrinkB": 0},
             )  # fmt: skip
             ends_here = x * y >= 0  # or a longer arrow could strike the name through
@@ -415,7 +416,7 @@ def arrows(vectors: Mapping[str, Numbers], *, title: str = "") -> Figure:
 def grouped_bars(
     labels: Sequence[str], series: Mapping[str, Numbers], *, value_title: str = ""
 ) -> Figure:
-    """Draw a group of upright bars for each label, one bar for each of the series."""
+    """Draw grouped vertical bars: one group per label, one bar per series."""
     width = 0.8 / len(series)
     with _canvas(height=3.2) as (figure, axes):
         for i, (name, values) in enumerate(series.items()):
@@ -423,7 +424,7 @@ def grouped_bars(
             heights = dict(zip(range(len(labels)), _list(values), strict=True))
             axes.bar(
                 [at + middle for at in heights], list(heights.values()), width,
-                color=COLOURS[i % 4], label=name, edgecolor="white", linewidth=0.5,
+                color=COLORS[i % 4], label=name, edgecolor="white", linewidth=0.5,
                 hatch=HATCHES[i % 4],
             )  # fmt: skip
         _name_cells(axes, None, labels, size=9)
@@ -440,7 +441,7 @@ def masks(
     row_title: str = "",
     column_title: str = "",
 ) -> Figure:
-    """Draw matrices of true and false side by side: bright with a tick, or a cross."""
+    """Draw boolean matrices side by side: bright cells with ✓, dark cells with ✗."""
     n_rows, n_columns = next(iter(matrices.values())).shape
     side = WIDTH / len(matrices) / (n_columns + 1)
     height = 1.0 + side * n_rows
@@ -465,17 +466,17 @@ def masks(
 def shaded_text(
     pieces: Sequence[str], shades: Numbers, *, value_title: str = "", columns: int = 66
 ) -> Figure:
-    """Draw a text, each of its pieces on a ground coloured by its shade, from 0 to 1.
+    """Draw text with each piece on a background colored by its shade, from 0 to 1.
 
-    The pieces stand in letters of one width, ``columns`` to a line; what that font
-    lacks comes from the other.
+    The font is monospace, ``columns`` characters to a line, with a proportional
+    fallback. A piece whose shade is not finite has a white background.
     """
     drawable = list(map(_drawable, pieces))
     places = list(_flowed(drawable, columns))
     n_lines = places[-1][0] + 1
     with _canvas(height=0.5 + 0.3 * n_lines) as (figure, axes):
         image = _cells(axes, Tensor([_list(shades)]), 0.0, 1.0)
-        image.set_visible(False)  # it only gives the pieces their colours
+        image.set_visible(False)  # it only gives the pieces their colors
         for piece, shade, (line, column) in zip(
             drawable, _list(shades), places, strict=True
         ):
@@ -497,7 +498,7 @@ def shaded_text(
 
 
 def _flowed(pieces: Sequence[str], columns: int) -> Iterator[tuple[int, int]]:
-    """Yield the line and the column of each piece; none is broken."""
+    """Wrap without splitting a piece: yield the line and column of each."""
     line = column = 0
     for piece in pieces:
         if column and column + len(piece) > columns:
@@ -510,7 +511,7 @@ def _flowed(pieces: Sequence[str], columns: int) -> Iterator[tuple[int, int]]:
 def _canvas(
     n_rows: int = 1, n_columns: int = 1, *, height: float
 ) -> Iterator[tuple[Figure, Axes]]:
-    """Open a figure in the book's style; closed, a notebook shows it only once."""
+    """Open a figure in the book's style; close it, so that a notebook shows it once."""
     with plt.rc_context(STYLE):
         size = (WIDTH, height)
         figure, _ = plt.subplots(n_rows, n_columns, figsize=size, layout="constrained")
@@ -523,7 +524,7 @@ def _canvas(
 
 
 def _limit(matrix: Tensor) -> float:
-    """Return the size of the largest finite number, or 1 where all are 0."""
+    """Return the largest finite absolute value, or 1 if all are 0."""
     return float(matrix.nan_to_num(0.0, 0.0, 0.0).abs().max()) or 1.0
 
 
@@ -551,13 +552,13 @@ def _write_values(axes: Axes, image: Any, matrix: Tensor, digits: int) -> None:
 
 
 def _ink(image: Any, value: float) -> str:
-    """Choose the colour of a text in a cell; what is not finite has a white cell."""
+    """Choose the text color for a cell; a value that is not finite has a white cell."""
     return _ink_on(image.cmap(image.norm(value))) if math.isfinite(value) else "black"
 
 
-def _ink_on(colour: Any) -> str:
-    """Choose white or black for a text, whichever stands out more from its ground."""
-    red, green, blue = to_rgb(colour)
+def _ink_on(color: Any) -> str:
+    """Choose black or white text, whichever contrasts more with the background."""
+    red, green, blue = to_rgb(color)
     luminance = 0.2126 * red**2.2 + 0.7152 * green**2.2 + 0.0722 * blue**2.2
     return "white" if luminance < 0.18 else "black"
 
@@ -576,7 +577,7 @@ def _name_cells(
 
 
 def _drawable(text: str) -> str:
-    """Escape what would not be seen, or what the font lacks; matplotlib would warn."""
+    """Escape unprintable characters, and those that the font lacks."""
     known = _visible()
     return "".join(c if c in known else _spelled(c) for c in text)
 

@@ -55,18 +55,18 @@ def legend(axes: Axes) -> list[str] | None:
     return shown and [text.get_text() for text in shown.get_texts()]
 
 
-def luminance(colour: object) -> float:
+def luminance(color: object) -> float:
     """From 0, black, to 1, white, as the web defines it."""
     channels = [
         c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
-        for c in to_rgb(colour)
+        for c in to_rgb(color)
     ]
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), channels, strict=True))
 
 
-def lightness(colour: object) -> float:
+def lightness(color: object) -> float:
     """From 0 to 100, in steps that look alike (L* of CIELAB)."""
-    return 116 * luminance(colour) ** (1 / 3) - 16
+    return 116 * luminance(color) ** (1 / 3) - 16
 
 
 def contrast(one: object, other: object) -> float:
@@ -105,15 +105,15 @@ def test_heatmap_numbers_can_be_read(diverging: bool) -> None:
         assert contrast(text.get_color(), image.cmap(image.norm(value))) >= 4.5, value
 
 
-def test_colours_can_be_told_apart_in_greyscale() -> None:
-    """Lines on white ask for 3 to 1, and two neighbours for a difference one sees."""
-    for colour, following in itertools.pairwise([*plots.COLOURS, plots.COLOURS[0]]):
-        assert contrast(colour, "white") >= 3, colour
-        assert abs(lightness(colour) - lightness(following)) >= 10, (colour, following)
+def test_colors_can_be_told_apart_in_grayscale() -> None:
+    """Lines on white ask for 3 to 1, and two neighbors for a difference one sees."""
+    for color, following in itertools.pairwise([*plots.COLORS, plots.COLORS[0]]):
+        assert contrast(color, "white") >= 3, color
+        assert abs(lightness(color) - lightness(following)) >= 10, (color, following)
 
 
-def test_more_is_lighter_in_greyscale() -> None:
-    """And of the diverging colours, what is nearer to zero."""
+def test_more_is_lighter_in_grayscale() -> None:
+    """And of the diverging colors, what is nearer to zero."""
     cividis, pu_or = (mpl.colormaps[name] for name in ("cividis", "PuOr"))
     shades = [lightness(cividis(i)) for i in range(256)]
     assert shades == sorted(shades)
@@ -124,7 +124,7 @@ def test_more_is_lighter_in_greyscale() -> None:
 
 @pytest.mark.parametrize("diverging", [True, False])
 def test_heatmap_of_what_is_not_finite(diverging: bool) -> None:
-    """A causal mask's minus infinity is a cell without colour, its label black."""
+    """A causal mask's minus infinity is a cell without color, its label black."""
     scores = torch.tensor([[0.5, -torch.inf], [torch.nan, -1.0]])
     axes = drawn(plots.heatmap(scores, diverging=diverging)).axes[0]
     assert texts(axes) == ["0.50", "-inf", "nan", "-1.00"]
@@ -357,17 +357,18 @@ def test_points_have_names_beside_their_group() -> None:
     assert offsets == [places[:2].tolist(), places[2:].tolist()]
 
 
-def test_a_look_is_as_wide_as_its_share() -> None:
-    shares = [0.1, 0.6, 0.3]
-    [axes] = drawn(plots.looks(["a", "b", "c"], shares, value_title="shares")).axes
+def test_an_arc_is_as_wide_as_its_attention_weight() -> None:
+    weights = [0.1, 0.6, 0.3]
+    figure = plots.attention_arcs(["a", "b", "c"], weights, value_title="weights")
+    [axes] = drawn(figure).axes
     assert texts(axes) == ["a", "0.10", "b", "0.60", "c", "0.30"]
     widths = [line.get_linewidth() for line in axes.lines]
     assert sorted(widths) == [widths[i] for i in (0, 2, 1)]
     starts = [line.get_xdata()[0] for line in axes.lines]
     ends = [line.get_xdata()[-1] for line in axes.lines]
-    assert starts == pytest.approx([2.0, 2.0, 2.3])  # the last one looks at itself, too
+    assert starts == pytest.approx([2.0, 2.0, 2.3])  # the last token's own arc, too
     assert ends == pytest.approx([0.0, 1.0, 1.7])
-    assert axes.get_title(loc="left") == "shares"
+    assert axes.get_title(loc="left") == "weights"
 
 
 def test_arrows_lead_from_the_origin() -> None:
@@ -446,8 +447,8 @@ def test_grouped_bars_stand_side_by_side() -> None:
     assert legend(axes) == ["cold", "hot"]
     assert ticks(axes, "x") == ["a", "b"]
     assert titles(axes) == ("", "", "share")
-    looks = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
-    assert len(looks) == 2
+    styles = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
+    assert len(styles) == 2
 
 
 def test_masks_have_ticks_and_crosses_in_square_cells() -> None:
@@ -500,7 +501,7 @@ def test_names_and_numbers_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(RuntimeError, match="split"):
         plots.points({"group": ["a", "b", "c"]}, places)
     with pytest.raises(ValueError, match="shorter"):
-        plots.looks(["a", "b"], [1.0])
+        plots.attention_arcs(["a", "b"], [1.0])
     with pytest.raises(ValueError, match="shorter"):
         plots.grouped_bars(["a", "b"], {"x": [1.0]})
 
