@@ -16,9 +16,9 @@ from hardway.transfer import (
     ELSEWHERE,
     DownloadError,
     RemoteFile,
-    fault,
+    difference,
     fetch,
-    is_there,
+    has_size,
 )
 
 POCKET = Path(__file__).parent / "models" / "pocket"  # the bundled model
@@ -157,7 +157,7 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
     directory that cannot be written.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
-    missing = [f for f in checkpoint.files if not is_there(target / f.name, f)]
+    missing = [f for f in checkpoint.files if not has_size(target / f.name, f)]
     if missing and os.environ.get("HF_HUB_OFFLINE", "").upper() in YES:
         holder = f"set HARDWAY_HOME to the directory that holds {name}/"
         raise DownloadError(
@@ -186,8 +186,8 @@ def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
     is not the pinned one. Nothing is downloaded or changed.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
-    faults = {file.name: fault(target / file.name, file) for file in checkpoint.files}
-    wrong = [f"{file} {what}" for file, what in faults.items() if what]
+    found = {f.name: difference(target / f.name, f) for f in checkpoint.files}
+    wrong = [f"{name} {what}" for name, what in found.items() if what]
     if wrong:
         raise DownloadError(
             f"{target}: {'; '.join(wrong)}. Delete what is wrong there, if "

@@ -1,8 +1,8 @@
-"""Fetch one file over a network that may fail at any point.
+"""Download one file over an unreliable network, with resume and verification.
 
 A download ends in one of two ways: the right file, complete, under its name; or an
-error that says what to do, with whatever had that name before. The right file is the
-one with the pinned size and SHA-256, whatever a server says.
+error that says what to do, with that name left as it was. The right file is the one
+with the pinned size and SHA-256, whatever a server says.
 """
 
 import errno
@@ -29,17 +29,17 @@ from urllib3.util import Retry
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = (10, 30)  # to connect, and between two packets
-WINDOW_SECONDS = 60  # in each of these, at least
-LEAST_BYTES = 1 << 16  # have to come: a server that drips is as good as silent
-TRIES = 5  # so many in a row may bring less than that
-PAUSE_SECONDS = 0.5  # after a try; twice as long for each one that brought too little
-LONGEST_PAUSE_SECONDS = 60  # whatever a server asks for
-BUSY = (408, 429, *range(500, 600))  # answers that may be better a little later
+WINDOW_SECONDS = 60  # the interval over which throughput is measured
+LEAST_BYTES = 1 << 16  # per window, or the server is too slow
+TRIES = 5  # in a row that bring fewer than LEAST_BYTES
+PAUSE_SECONDS = 0.5  # between tries; doubled after each such failure
+LONGEST_PAUSE_SECONDS = 60  # whatever Retry-After says
+BUSY = (408, 429, *range(500, 600))  # worth retrying later
 RETRYABLE = (requests.RequestException, HTTPError, ValueError)
-ASTRAY = (TooManyRedirects, ValueError)  # the last is a bad address
-FATAL = (RetryError, *ASTRAY)
-PLAINLY = {
-    r"^\w+\(.*?\): ": "",  # which object of a library noticed
+MISDIRECTED = (TooManyRedirects, ValueError)  # ValueError: an invalid URL
+FATAL = (RetryError, *MISDIRECTED)
+PLAIN_WORDS = {
+    r"^\w+\(.*?\): ": "",  # the repr of a library's object
     r"^IncompleteRead\(.*": "the answer broke off",
     r"^Read timed out.*": "the server fell silent",
     r"^Failed to establish a new connection: (\[.*?\] )?": "",
@@ -51,12 +51,12 @@ PLAINLY = {
 }
 ELSEWHERE = "download to another directory (HARDWAY_HOME, --directory)"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
-LONGEST_MESSAGE = 600  # characters: what a stranger wrote is part of it
+LONGEST_MESSAGE = 600  # characters, because a server wrote part of it
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One file on the hub, and what proves that it arrived complete."""
+    """A file on the hub, pinned by its size and SHA-256."""
 
     name: str
     size: int
@@ -68,16 +68,16 @@ class DownloadError(OSError):
 
 
 class _WrongFileError(DownloadError):
-    """A server sends another file: no byte of it is worth keeping."""
+    """The server sent a different file; none of it is worth keeping."""
 
 
-def is_there(path: Path, file: RemoteFile) -> bool:
-    """Say whether ``path`` has the size of ``file``, without reading it."""
+def has_size(path: Path, file: RemoteFile) -> bool:
+    """Return whether ``path`` has the size of ``file``, without reading it."""
     return path.is_file() and path.stat().st_size == file.size
 
 
-def fault(path: Path, file: RemoteFile) -> str | None:
-    """Read all of ``path`` and say how it differs from ``file``, if so."""
+def difference(path: Path, file: RemoteFile) -> str | None:
+    """Return how ``path`` differs from ``file``, or None."""
     if not path.is_file():
         return "is missing"
     if (size := path.stat().st_size) != file.size:
@@ -98,17 +98,17 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
     """
     if path.is_dir():
         raise DownloadError(f"{path}: a directory is in the way: give it another name")
-    with _alone(path):
-        if is_there(path, file):
+    with _locked(path):
+        if has_size(path, file):
             return  # another process fetched it while we waited
-        part = _claim(path)
+        part = _adopt_partial(path)
         try:
             _check_room(part, file)
-            _complete(url, file, part)
+            _download_verified(url, file, part)
             os.replace(part, path)
         except DownloadError as error:
             # Its causes stay out: they may hold a password or control characters.
-            raise DownloadError(_told(url, error)) from None
+            raise DownloadError(_error_message(url, error)) from None
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
@@ -120,11 +120,11 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold a lock on this file, waiting for any other process that fetches it.
+def _locked(path: Path) -> Iterator[None]:
+    """Hold an inter-process lock on ``path``, waiting while another process has it.
 
-    Some network file systems grant every lock, and then two processes get in. That may
-    cost a second transfer, but nothing below relies on being alone.
+    Correctness doesn't depend on it: some network file systems grant every lock, which
+    costs a second transfer at worst.
     """
     name = path.with_name(f".{path.name}.lock")
     lock = FileLock(name)
@@ -141,10 +141,10 @@ def _alone(path: Path) -> Iterator[None]:
                 name.unlink(missing_ok=True)
 
 
-def _claim(path: Path) -> Path:
-    """Return a name for the partial file that no other process writes to.
+def _adopt_partial(path: Path) -> Path:
+    """Return a unique path for the partial file, taking over an earlier run's.
 
-    A partial file of an earlier run gets this name; of several, the longest.
+    Of several partial files, the longest is kept.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     for left in sorted(path.parent.glob(f".{path.name}.*.part"), key=_size):
@@ -153,12 +153,12 @@ def _claim(path: Path) -> Path:
 
 
 def _size(path: Path) -> int:
-    """Return a file's size in bytes, 0 where there is none."""
+    """Return a file's size in bytes, or 0 if it doesn't exist."""
     return path.stat().st_size if path.exists() else 0
 
 
 def _check_room(part: Path, file: RemoteFile) -> None:
-    """Raise where the disk has no room for the missing bytes."""
+    """Raise if the disk has no room for the missing bytes."""
     missing, free = file.size - _size(part), shutil.disk_usage(part.parent).free
     if free < missing:
         raise DownloadError(
@@ -167,12 +167,14 @@ def _check_room(part: Path, file: RemoteFile) -> None:
         )
 
 
-def _complete(url: str, file: RemoteFile, part: Path, again: bool = False) -> None:
-    """Download into ``part`` and verify it; start over once if it is wrong."""
+def _download_verified(
+    url: str, file: RemoteFile, part: Path, again: bool = False
+) -> None:
+    """Download into ``part`` and verify it, starting over once if it is wrong."""
     try:
-        _fill(url, file, part)
-        if difference := fault(part, file):
-            raise _WrongFileError(f"what came {difference}")
+        _download(url, file, part)
+        if found := difference(part, file):
+            raise _WrongFileError(f"what came {found}")
     except _WrongFileError as error:
         part.unlink(missing_ok=True)
         if again:
@@ -180,32 +182,32 @@ def _complete(url: str, file: RemoteFile, part: Path, again: bool = False) -> No
                 f"{error}, twice; nothing of it was kept. The server or a proxy has "
                 "another file: try another network, or a mirror in HF_ENDPOINT"
             ) from error
-        return _complete(url, file, part, again=True)
+        return _download_verified(url, file, part, again=True)
     with open(part, "rb+") as whole:
         os.fsync(whole.fileno())
 
 
-def _fill(url: str, file: RemoteFile, part: Path) -> None:
-    """Append to ``part`` what it lacks, retrying wherever a response breaks off."""
+def _download(url: str, file: RemoteFile, part: Path) -> None:
+    """Append the missing bytes to ``part``, retrying when the connection breaks."""
     longest, failures = _size(part), 0
     bar = tqdm(total=file.size, desc=file.name, unit="B", unit_scale=True, disable=None)
     with bar, _session(url) as session:
         while _size(part) < file.size:
             try:
-                _ask(session, url, file, part, bar)
+                _request(session, url, file, part, bar)
             except RETRYABLE as error:
                 size = _size(part)
                 failures = 0 if size >= longest + LEAST_BYTES else failures + 1
                 longest = max(longest, size)
                 if failures == TRIES or isinstance(error, FATAL):
-                    raise DownloadError(_ending(error, file, size)) from error
+                    raise DownloadError(_failure_hint(error, file, size)) from error
                 time.sleep(PAUSE_SECONDS * 2**failures)
 
 
 def _session(url: str) -> requests.Session:
-    """Return a session that waits for a busy server and asks for unencoded bytes.
+    """Return a session that retries busy servers and requests unencoded bytes.
 
-    It follows no redirect from https to anything else.
+    It follows no redirect from https to another scheme.
     """
     retry = Retry(
         total=None, connect=0, read=0, other=0, status=TRIES, status_forcelist=BUSY,
@@ -220,51 +222,51 @@ def _session(url: str) -> requests.Session:
     return session
 
 
-def _ask(
+def _request(
     session: requests.Session,
     url: str,
     file: RemoteFile,
     part: Path,
     bar: "tqdm[NoReturn]",
 ) -> None:
-    """Request once what ``part`` lacks, and append what arrives."""
+    """Request the missing bytes once, and append those that arrive to ``part``."""
     start = _size(part)
-    wish = {"Range": f"bytes={start}-"} if start else {}
-    with _answer(session, url, wish) as answer:
-        start = _first_byte(answer, file, start)
+    headers = {"Range": f"bytes={start}-"} if start else {}
+    with _send(session, url, headers) as response:
+        start = _first_byte(response, file, start)
         with open(part, "ab" if start else "wb") as output:
-            bar.n = start  # back at zero, where the server begins anew
+            bar.n = start  # 0 if the server ignored the range
             bar.refresh()
-            for piece in _pieces(answer, file.size - start):
+            for chunk in _chunks(response, file.size - start):
                 if not part.exists():
                     raise requests.ConnectionError(
                         "another process has taken the part over"
                     )
-                output.write(piece)
-                output.flush()  # nothing is left to write when the part is taken
-                bar.update(len(piece))
+                output.write(chunk)
+                output.flush()  # no buffered byte may follow if another adopts it
+                bar.update(len(chunk))
 
 
-def _answer(
-    session: requests.Session, url: str, wish: dict[str, str]
+def _send(
+    session: requests.Session, url: str, headers: dict[str, str]
 ) -> requests.Response:
-    """Send one request; return the response with its body still unread."""
+    """Send one request and return the response, its body unread."""
     try:
-        return session.get(url, headers=wish, stream=True, timeout=TIMEOUT_SECONDS)
+        return session.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS)
     except RETRYABLE:
         raise
-    except OSError as error:  # no certificates are where `requests` was told to look
+    except OSError as error:  # the CA bundle is missing
         raise DownloadError(
             f"{error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, then download again"
         ) from error
 
 
-def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
+def _first_byte(response: requests.Response, file: RemoteFile, start: int) -> int:
     """Return the file offset where the response's body begins: 0 or ``start``.
 
-    Raises where the body cannot be the file from there on.
+    Raises `DownloadError` if the body cannot be the file from there on.
     """
-    code, headers = answer.status_code, answer.headers
+    code, headers = response.status_code, response.headers
     if headers.get("Content-Type", "").startswith("text/html"):
         raise DownloadError(
             f"answered {code} with a web page (text/html): a proxy or login page? Open "
@@ -272,7 +274,7 @@ def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
         )
     if code not in (200, 206, 416):
         raise DownloadError(
-            f"answered {code} {answer.reason}. The hub has the file, for everybody: "
+            f"answered {code} {response.reason}. The hub has the file, for everybody: "
             "check HF_ENDPOINT, if you have set it, and the proxy"
         )
     if code == 416:
@@ -281,20 +283,20 @@ def _first_byte(answer: requests.Response, file: RemoteFile, start: int) -> int:
     if code == 206 and span != f"bytes {rest}":
         raise _WrongFileError(f"sent the range {span!r} instead of 'bytes {rest}'")
     start = start if code == 206 else 0
-    size, length = file.size - start, answer.raw.length_remaining
+    size, length = file.size - start, response.raw.length_remaining
     if length not in (None, size):
         raise _WrongFileError(f"announced {length:,} bytes instead of {size:,}")
     return start
 
 
-def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
-    """Yield the body as it arrives; refuse a crawling server and any byte too many."""
+def _chunks(response: requests.Response, size: int) -> Iterator[bytes]:
+    """Yield the body as it arrives; raise if it is too slow or longer than ``size``."""
     came, enough, end = 0, LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
-    while piece := answer.raw.read1(CHUNK_BYTES):  # never waits for a whole chunk
-        came += len(piece)
+    while chunk := response.raw.read1(CHUNK_BYTES):  # never waits for a whole chunk
+        came += len(chunk)
         if came > size:
             raise _WrongFileError(f"sent more than {size:,} bytes")
-        yield piece
+        yield chunk
         if time.monotonic() > end:
             if came < enough:
                 raise requests.Timeout(
@@ -306,9 +308,9 @@ def _pieces(answer: requests.Response, size: int) -> Iterator[bytes]:
         raise requests.ConnectionError("the answer broke off")
 
 
-def _ending(error: Exception, file: RemoteFile, size: int) -> str:
-    """Explain why only ``size`` bytes arrived, and what may help."""
-    if isinstance(error, ASTRAY):
+def _failure_hint(error: Exception, file: RemoteFile, size: int) -> str:
+    """Return why only ``size`` bytes arrived, and what may help."""
+    if isinstance(error, MISDIRECTED):
         return f"{_reason(error)}. Check the proxy and HF_ENDPOINT"
     first = (
         "Wait a while"
@@ -321,22 +323,21 @@ def _ending(error: Exception, file: RemoteFile, size: int) -> str:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the innermost of nested library errors, in plain words."""
+    """Return the message of the innermost exception, in plain words."""
     for cause in (getattr(error, "reason", None), *error.args):
         if isinstance(cause, Exception):
             where = "the proxy: " if isinstance(error, ProxyError) else ""
             return where + _reason(cause)
     message = str(error).removesuffix(".")
-    for pattern, plainly in PLAINLY.items():
-        message = re.sub(pattern, plainly, message)
+    for pattern, plain in PLAIN_WORDS.items():
+        message = re.sub(pattern, plain, message)
     return message
 
 
-def _told(url: str, error: DownloadError) -> str:
-    """Say what failed where, without passwords or control characters.
+def _error_message(url: str, error: DownloadError) -> str:
+    """Return the message with its URL, without passwords or control characters.
 
-    Some of the words are the server's. If they are many, the middle is cut: the address
-    comes first, and the advice last.
+    A long one is cut in the middle, because the URL comes first and the advice last.
     """
     address = _without_password(url)
     words = f"{address}: {error}".replace(url, address).split(" ")
@@ -351,7 +352,7 @@ def _told(url: str, error: DownloadError) -> str:
 
 
 def _without_password(address: str) -> str:
-    """Hide the user info of a URL, even in a malformed one."""
+    """Redact the user info of a URL, even of a malformed one."""
     scheme, _, rest = address.partition("//")
     _, at, host = rest.rpartition("@")
     return f"{scheme}//…@{host}" if at else address

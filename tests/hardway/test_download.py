@@ -185,7 +185,7 @@ def test_case_19_at_real_size(ranges: bool, remote: HubServer, path: Path) -> No
     try:
         fetch(f"{remote.url}/weights", file, path)
         assert remote.ranges == [None, f"bytes={int(0.3 * len(body))}-"]
-        assert transfer.fault(path, file) is None
+        assert transfer.difference(path, file) is None
     finally:
         shutil.rmtree(path.parent)  # pytest would keep the last three
 
@@ -519,7 +519,7 @@ def test_case_27_a_redirect_to_no_address(
     gc.collect()  # the connection: requests leaves it open, and Python says so
 
 
-ASTRAY = "Check the proxy and HF_ENDPOINT"  # a second try would end like the first
+MISDIRECTED = "Check the proxy and HF_ENDPOINT"  # a second try would end like the first
 
 
 @pytest.mark.parametrize(
@@ -535,7 +535,7 @@ def test_case_27_no_redirect_leaves_the_web(
         f"the server redirects to '{re.escape(address)}', and only https is followed",
         *[redirect(address)] * 9,
     )
-    assert told.endswith("(http too, if HF_ENDPOINT is http). " + ASTRAY)
+    assert told.endswith("(http too, if HF_ENDPOINT is http). " + MISDIRECTED)
     assert len(remote.asked) == 1
 
 
@@ -543,7 +543,7 @@ def test_case_27_a_redirect_in_circles(remote: HubServer, path: Path) -> None:
     """A loop ends, and is not begun again."""
     here = remote.url + path_of("model.safetensors")
     told = fails(remote, path, "redirects in circles", *[redirect(here)] * 99)
-    assert told.endswith(f": the server redirects in circles. {ASTRAY}")
+    assert told.endswith(f": the server redirects in circles. {MISDIRECTED}")
     assert len(remote.asked) == 31
 
 
@@ -774,14 +774,14 @@ def test_case_30_an_interrupt(
     """Ctrl-C: no lock stays, the name is as it was, and the next run goes on."""
     if old is not None:
         path.write_bytes(old)
-    pieces = transfer._pieces
+    chunks = transfer._chunks
 
     def interrupted(*arguments: Any) -> Iterator[bytes]:
-        yield next(pieces(*arguments))
+        yield next(chunks(*arguments))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "_pieces", interrupted)
+        patch.setattr(transfer, "_chunks", interrupted)
         with pytest.raises(KeyboardInterrupt):
             get(remote, path)
     assert (path.read_bytes() if path.exists() else None) == old
