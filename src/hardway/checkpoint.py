@@ -77,9 +77,10 @@ def load(
     Raises `ValueError` naming the file where they are not those of ``config``, or hold
     NaN or infinity, and `OSError` where it cannot be read.
     """
-    inputs.dtype("dtype", dtype)
+    inputs.check_dtype("dtype", dtype)
+    device = inputs.check_device(device)
     found = safetensors.load_file(path)
-    with untrusted.about(path):
+    with untrusted.prefix_errors(path):
         found = clean_names(found)
         check_shapes(config, found)  # first: what is unknown needs no converting
         for name, tensor in found.items():  # in place: both would fill the memory
@@ -113,13 +114,17 @@ def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def check_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return exactly the tensors of `expected_shapes`, in its order, of one dtype.
+    """Return exactly the tensors of `expected_shapes`, in its order.
 
     Raises `ValueError` naming tensors that are missing or unknown, or the first whose
-    shape is wrong, or the dtypes.
+    shape is wrong, and for more than one dtype or device.
     """
     check_shapes(config, weights)
     ordered = {name: weights[name] for name in expected_shapes(config)}
+    devices = {tensor.device for tensor in ordered.values()}
+    if len(devices) > 1:
+        places = ", ".join(sorted(map(str, devices)))
+        raise ValueError(f"the weights must be on one device, got {places}")
     dtypes = {tensor.dtype for tensor in ordered.values()}
     if len(dtypes) > 1 or not all(map(inputs.is_usable, dtypes)):
         kinds = ", ".join(sorted(map(str, dtypes)))
@@ -131,7 +136,7 @@ def check_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Te
 
 
 def check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
-    """Refuse a set of tensors in which one is missing, unknown or misshapen."""
+    """Raise `ValueError` for a tensor that is missing, unknown or misshapen."""
     shapes, doubt = expected_shapes(config), "do the two files belong together?"
     layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
     if missing := sorted(shapes.keys() - weights.keys()):
@@ -147,7 +152,7 @@ def check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
 
 
 def check_tied(head: Tensor, wte: Tensor | None) -> None:
-    """Refuse an output matrix that is not ``wte`` once more."""
+    """Raise `ValueError` unless lm_head.weight equals wte.weight (weight tying)."""
     if wte is None:
         raise ValueError("the checkpoint holds lm_head.weight, but no wte.weight")
     for name, tensor in (("wte.weight", wte), ("lm_head.weight", head)):
@@ -160,7 +165,7 @@ def check_tied(head: Tensor, wte: Tensor | None) -> None:
 
 
 def convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert a weight; refuse what no arithmetic on fractions can use."""
+    """Convert a weight to ``dtype``; reject integers, NaN, infinity and overflow."""
     if not inputs.is_usable(tensor.dtype):
         raise ValueError(
             f"{safe_repr(name)} must hold a floating-point type such as torch.float32, "
@@ -177,12 +182,12 @@ def convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Refuse a weight that is not a number, or not a finite one."""
+    """Raise `ValueError` for a weight with NaN or infinity in it."""
     if not is_finite(tensor):
         problem = "holds NaN or infinity: the file is damaged"
         raise ValueError(f"{safe_repr(name)} {problem}")
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Look at the extremes alone: one pass without copies, which NaN survives."""
+    """Return whether all elements are finite, by min and max; NaN propagates."""
     return not tensor.numel() or all(map(math.isfinite, tensor.aminmax()))

@@ -6,33 +6,28 @@ and ``float``. `safe_repr` spells foreign values for messages.
 
 import math
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from reprlib import Repr
 from typing import Any
 
 
 def integer(
-    name: str,
-    value: Any,
-    low: int = 0,
-    high: int | None = None,
-    note: str = "",
-    prefix: str = "",
+    name: str, value: Any, low: int = 0, high: int | None = None, note: str = ""
 ) -> int:
     """Return an integer from ``low`` to ``high``, both included.
 
     Raises `ValueError` for anything else, bool and float included. ``note`` says where
-    a bound comes from, ``prefix`` what else is allowed.
+    a bound comes from, or what else is allowed.
     """
     try:
-        number = None if is_bool(value) else operator.index(value)
+        found = None if is_bool(value) else operator.index(value)
     except (TypeError, ValueError, RuntimeError):
-        number = None
-    if number is None or number < low or (high is not None and number > high):
+        found = None
+    if found is None or found < low or (high is not None and found > high):
         top = f"of at least {low}" if high is None else f"from {low} to {high}"
-        shown = safe_repr(value if number is None else number)
-        raise ValueError(f"{name} must be {prefix}an integer {top}{note}, got {shown}")
-    return number
+        shown = safe_repr(value if found is None else found)
+        raise ValueError(f"{name} must be an integer {top}{note}, got {shown}")
+    return found
 
 
 def number(
@@ -42,11 +37,12 @@ def number(
     high: float = math.inf,
     *,
     above: bool = False,
-    prefix: str = "",
+    note: str = "",
 ) -> float:
     """Return a finite number of at least (or, with ``above``, above) ``low``.
 
-    Raises `ValueError` for anything else, NaN and bool included.
+    Raises `ValueError` for anything else, NaN and bool included. ``note`` says what
+    else is allowed.
     """
     try:
         no_number = is_bool(value) or isinstance(value, str | bytes)
@@ -57,35 +53,53 @@ def number(
     if not (inside and found <= high and math.isfinite(found)):
         bottom = f"above {low:g}" if above else f"of at least {low:g}"
         top = "" if math.isinf(high) else f" and at most {high:g}"
-        allowed = f"{prefix}a finite number {bottom}{top}"
-        raise ValueError(f"{name} must be {allowed}, got {safe_repr(value)}")
+        raise ValueError(
+            f"{name} must be a finite number {bottom}{top}{note}, "
+            f"got {safe_repr(value)}"
+        )
     return found
 
 
-def optional(
-    check: Callable[..., Any], name: str, value: Any, *range: float, **bounds: bool
-) -> Any:
-    """Return None as it is, and anything else as ``check`` does."""
-    if value is None:
-        return None
-    return check(name, value, *range, prefix="None or ", **bounds)
-
-
 def is_bool(value: object) -> bool:
-    """Say whether this is True or False, Python's, numpy's or a tensor."""
+    """Return whether this is True or False, Python's, numpy's or a tensor."""
     return isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
 
 
-def ids(name: str, ids: Iterable[Any], n_vocab: int) -> list[int]:
+def token_ids(name: str, ids: Iterable[Any], n_vocab: int) -> list[int]:
     """Return ids as a list of plain integers, each inside the vocabulary.
 
-    An iterator is read once. Raises `ValueError` naming the first id that is not.
+    An iterator is read once. Raises `ValueError` for text, for anything that holds no
+    ids, and for the first id that is not in the vocabulary.
     """
-    return [integer(f"each of {name}", id, 0, n_vocab - 1) for id in ids]
+    if isinstance(ids, str | bytes):
+        raise ValueError(
+            f"{name} must be token ids, got {safe_repr(ids)}: call tokenizer.encode"
+        )
+    return [
+        id
+        if type(id) is int and 0 <= id < n_vocab  # the usual case, without a call
+        else integer(f"each of {name}", id, 0, n_vocab - 1)
+        for id in items(name, ids)
+    ]
 
 
-def text(text: str) -> None:
-    """Refuse a lone surrogate (half of a UTF-16 pair), which no UTF-8 spells."""
+def items(name: str, values: Any) -> Iterable[Any]:
+    """Return what can be iterated over; raise `ValueError` for what cannot."""
+    try:
+        found: Iterable[Any] = iter(values)
+    except TypeError:
+        problem = f"{name} must be a sequence, got {safe_repr(values)}"
+        raise ValueError(problem) from None
+    return found
+
+
+def check_text(text: object) -> None:
+    """Raise `ValueError` unless this is a str that UTF-8 can encode.
+
+    It cannot encode a lone surrogate, half of a UTF-16 pair.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"text must be a str, got {safe_repr(text)}")
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -95,33 +109,34 @@ def text(text: str) -> None:
         ) from None
 
 
-def special_tokens(allowed: Collection[str], known: Collection[str]) -> set[str]:
+def special_tokens(allowed: Any, known: Collection[str]) -> set[str]:
     """Return the special tokens that a text may spell: ``"all"``, or some by name."""
     if allowed == "all":
         return set(known)
-    if isinstance(allowed, str) or not set(allowed) <= set(known):
+    wanted = {*items("allowed_special", allowed)}
+    if isinstance(allowed, str | bytes) or not wanted <= set(known):
         raise ValueError(
             f"allowed_special must be 'all' or some of {sorted(known)}, "
             f"got {safe_repr(allowed)}"
         )
-    return set(allowed)
+    return wanted
 
 
 def safe_repr(value: object) -> str:
-    """Spell a foreign value for a message: short, and nothing in it that acts.
-
-    Line ends, what moves a cursor, and what turns the order of writing are escaped.
+    """Return a short repr of a foreign value, with control characters escaped.
 
     >>> safe_repr("a\\n\\u202eb"), safe_repr(list(range(99)))
     ("'a\\\\n\\\\u202eb'", '[0, 1, 2, 3, 4, 5, 6, 7, ...]')
     """
-    spelling = Repr()  # which cuts before it spells, and escapes as repr does
+    spelling = Repr()  # which cuts before it spells
     spelling.maxstring, spelling.maxlist, spelling.maxlevel = 100, 8, 2
     spelling.maxother = 100
-    return spelling.repr(value)
+    return "".join(
+        c if c.isprintable() else ascii(c)[1:-1] for c in spelling.repr(value)
+    )
 
 
 def some(names: Sequence[str]) -> str:
-    """Name the first few of what may be many, spelled by a stranger."""
+    """Format the first few of what may be many untrusted names."""
     rest = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
     return ", ".join(map(safe_repr, names[:4])) + rest

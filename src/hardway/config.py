@@ -44,13 +44,16 @@ class Config:
         for name, spelled in SIZES.items():
             label = name if name == spelled else f"{name} ({spelled})"
             high = MAX_LAYERS if name == "n_layer" else None
-            checks.integer(label, getattr(self, name), 1, high)
+            size = checks.integer(label, getattr(self, name), 1, high)
+            object.__setattr__(self, name, size)  # a plain int, whatever was given
         if self.n_embd % self.n_head:
             n_embd, n_head = safe_repr(self.n_embd), safe_repr(self.n_head)
             raise ValueError(
                 f"n_embd must be a multiple of n_head = {n_head}, got {n_embd}"
             )
-        checks.number("layer_norm_epsilon", self.layer_norm_epsilon, 0, above=True)
+        epsilon = self.layer_norm_epsilon
+        epsilon = checks.number("layer_norm_epsilon", epsilon, 0, above=True)
+        object.__setattr__(self, "layer_norm_epsilon", epsilon)
 
     @property
     def d_head(self) -> int:
@@ -69,8 +72,8 @@ class Config:
         Raises `ValueError` naming the file and what is missing, out of range, or not
         GPT-2.
         """
-        with untrusted.about(path):
-            raw = untrusted.json_object(Path(path))
+        with untrusted.prefix_errors(path):
+            raw = untrusted.read_json_object(Path(path))
             check_arithmetic(raw)
             epsilon = raw.get("layer_norm_epsilon", cls.layer_norm_epsilon)
             sizes = {name: _size(raw, name, spelled) for name, spelled in SIZES.items()}
@@ -84,7 +87,7 @@ class Config:
 
 
 def check_arithmetic(raw: Mapping[str, Any]) -> None:
-    """Refuse a variant of GPT-2 that computes something else."""
+    """Raise `ValueError` for a GPT-2 variant with different arithmetic."""
     for name, expected in ARITHMETIC.items():
         if raw.get(name, expected) != expected:
             raise ValueError(

@@ -15,7 +15,7 @@ from hardway.tokenizer import Tokenizer
 
 
 class LanguageModel(Protocol):
-    """What generation needs of a model; `hardway.model.GPT2` is one."""
+    """The model interface that generation relies on; `hardway.model.GPT2` has it."""
 
     @property
     def config(self) -> ModelConfig: ...  # noqa: D102
@@ -72,8 +72,8 @@ def stream(
     max_new_tokens: int,
     **options: Unpack[Options],
 ) -> Iterator[int]:
-    """Do what `generate` does, one id at a time; arguments are checked at the call."""
-    steps = decode(model, [prompt_ids], max_new_tokens, **options)
+    """Like `generate`, one id at a time; the arguments are checked at the call."""
+    steps = decode_steps(model, [prompt_ids], max_new_tokens, **options)
     return (id for _, id in steps)
 
 
@@ -84,7 +84,12 @@ def stream_text(
     max_new_tokens: int,
     **options: Unpack[Options],
 ) -> Iterator[str]:
-    """Do what `stream` does, in text: pieces of whole characters, never half of one."""
+    """Like `stream`, but yield text: complete characters, never half of one.
+
+    Raises `ValueError` for an empty prompt, and for a tokenizer that is not the
+    model's.
+    """
+    inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
     ids = stream(model, tokenizer.encode(prompt), max_new_tokens, **options)
     return decode_stream(tokenizer, ids)
 
@@ -97,19 +102,19 @@ def generate_batch(
 ) -> list[list[int]]:
     """Continue prompts of any lengths at once, each as `generate` would alone.
 
-    (With weights of half the precision a text alone is rounded more often than in a
-    batch, and where two tokens are nearly tied the two may part.) Raises `ValueError`
-    as `generate` does, and where a tensor would take more than
+    In half precision, a lone sequence may be rounded differently from a batch, so that
+    near-ties can diverge. With ``use_cache=False`` the prompts run one after another.
+    Raises `ValueError` as `generate` does, and where a tensor would take more than
     ``hardway.inputs.MAX_BYTES``.
     """
-    prompts = [list(prompt) for prompt in prompts]
+    prompts = list(checks.items("prompts", prompts))
     written: list[list[int]] = [[] for _ in prompts]
-    for sequence, id in decode(model, prompts, max_new_tokens, **options):
-        written[sequence].append(id)
+    for i, id in decode_steps(model, prompts, max_new_tokens, **options):
+        written[i].append(id)
     return written
 
 
-def decode(
+def decode_steps(
     model: LanguageModel,
     prompts: Iterable[Iterable[int]],
     max_new_tokens: int,
@@ -118,32 +123,35 @@ def decode(
     stop_ids: Collection[int] = (),
     **sampling: Unpack[Sampling],
 ) -> Iterator[tuple[int, int]]:
-    """Check the arguments, then yield each new id with the number of its prompt."""
+    """Check the arguments, then yield each new id with the index of its prompt."""
     max_new_tokens = checks.integer("max_new_tokens", max_new_tokens)
-    stops = set(checks.ids("stop_ids", stop_ids, model.config.n_vocab))
-    texts = [inputs.prompt(ids, max_new_tokens, model.config) for ids in prompts]
+    stops = set(checks.token_ids("stop_ids", stop_ids, model.config.n_vocab))
+    sequences = [
+        inputs.check_prompt(ids, max_new_tokens, model.config) for ids in prompts
+    ]
     Sampler(**sampling)  # checks the options, even where there is no prompt
-    samplers = [Sampler(**sampling) for _ in texts]  # with one seed, all the same
+    samplers = [Sampler(**sampling) for _ in sequences]  # with one seed, all the same
     if use_cache:
-        return cached_steps(model, texts, max_new_tokens, samplers, stops)
+        return cached_steps(model, sequences, max_new_tokens, samplers, stops)
     return (
-        (sequence, id)
-        for sequence, (ids, sampler) in enumerate(zip(texts, samplers, strict=True))
+        (i, id)
+        for i, (ids, sampler) in enumerate(zip(sequences, samplers, strict=True))
         for id in uncached_steps(model, ids, max_new_tokens, sampler, stops)
     )
 
 
 def uncached_steps(
     model: LanguageModel,
-    ids: list[int],
+    ids: Sequence[int],
     max_new_tokens: int,
     sampler: Sampler,
     stops: Collection[int],
 ) -> Iterator[int]:
     """Plain loop: every token runs the whole text through the model again."""
+    ids = list(ids)
     for step in range(max_new_tokens):
         logits = model(torch.tensor(ids), last_only=True)[-1]
-        inputs.finite_logits(logits, step)
+        inputs.check_finite_logits(logits, step)
         id = sampler.choose(logits, ids)
         if id in stops:
             return
@@ -153,46 +161,46 @@ def uncached_steps(
 
 def cached_steps(
     model: LanguageModel,
-    texts: Sequence[list[int]],
+    sequences: Sequence[Sequence[int]],
     max_new_tokens: int,
     samplers: Sequence[Sampler],
     stops: Collection[int],
 ) -> Iterator[tuple[int, int]]:
     """Loop with a KV cache: the prompts once, then one token per sequence and step."""
-    if not texts:
+    texts = [list(ids) for ids in sequences]
+    active = set(range(len(texts)) if max_new_tokens else ())
+    if not active:
         return
     tokens, n_pad = pad_left(texts)
     cache = model.new_cache(len(texts), tokens.shape[1] + max_new_tokens)
-    writing = set(range(len(texts)))
     for step in range(max_new_tokens):
         logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
-        inputs.finite_logits(logits, step, writing)
-        for sequence in sorted(writing):
-            ids = texts[sequence]
-            ids.append(samplers[sequence].choose(logits[sequence], ids))
-            if ids[-1] in stops:
-                writing.remove(sequence)
+        inputs.check_finite_logits(logits, step, active)
+        for i in sorted(active):
+            texts[i].append(samplers[i].choose(logits[i], texts[i]))
+            if texts[i][-1] in stops:
+                active.remove(i)
             else:
-                yield sequence, ids[-1]
-        if not writing:
+                yield i, texts[i][-1]
+        if not active:
             return
         tokens = torch.tensor([ids[-1:] for ids in texts])
 
 
-def pad_left(texts: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
-    """Pad sequences at the left, so that all end, and grow, at the same place.
+def pad_left(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
+    """Left-pad sequences to equal length, so that all end, and grow, at one place.
 
     Returns tokens [B, T] and how many of each row are padding [B], or None where no
     row has any.
     """
-    longest = max(map(len, texts))
-    n_pad = [longest - len(ids) for ids in texts]
-    tokens = [[0] * pad + [*ids] for pad, ids in zip(n_pad, texts, strict=True)]
+    longest = max(map(len, sequences))
+    n_pad = [longest - len(ids) for ids in sequences]
+    tokens = [[0] * pad + [*ids] for pad, ids in zip(n_pad, sequences, strict=True)]
     return torch.tensor(tokens), torch.tensor(n_pad) if any(n_pad) else None
 
 
 def decode_stream(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
-    """Decode ids one by one, holding back bytes until a character is whole.
+    """Decode ids one by one, holding back bytes until a character is complete.
 
     A character can be spread over several tokens.
     """

@@ -6,9 +6,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hardway.checks import ids, integer, safe_repr
+from hardway.checks import integer, safe_repr, token_ids
 
-MAX_BYTES = 2**33  # 8 GiB: more than this for one tensor is a mistake, not a wish
+MAX_BYTES = 2**33  # 8 GiB: a larger tensor is almost certainly a mistake
 
 
 class ModelConfig(Protocol):
@@ -37,7 +37,15 @@ class Cache(Protocol):
     keys: Tensor
 
 
-def prompt(
+class Model(Protocol):
+    """What the checks read of a model."""
+
+    config: Any
+    device: torch.device
+    compute_dtype: torch.dtype
+
+
+def check_prompt(
     prompt_ids: Iterable[Any], max_new_tokens: int, config: ModelConfig
 ) -> list[int]:
     """Return a prompt as a list of ids that leaves room for ``max_new_tokens``.
@@ -45,7 +53,7 @@ def prompt(
     Raises `ValueError` for an empty prompt, an id outside the vocabulary, and a text
     that would outgrow ``n_ctx``.
     """
-    found = ids("prompt_ids", prompt_ids, config.n_vocab)
+    found = token_ids("prompt_ids", prompt_ids, config.n_vocab)
     if not found:
         raise ValueError(
             "prompt_ids must hold at least one id (the end-of-text id will do), got []"
@@ -58,8 +66,17 @@ def prompt(
     return found
 
 
+def check_vocabularies(model_size: int, tokenizer_size: int) -> None:
+    """Raise `ValueError` for a tokenizer that is not the model's."""
+    if model_size != tokenizer_size:
+        raise ValueError(
+            f"tokenizer must have the model's n_vocab = {model_size}, "
+            f"got {tokenizer_size}: load both from the same place"
+        )
+
+
 def is_usable(dtype: object) -> bool:
-    """Say whether torch computes with a dtype: the float8 types only store numbers.
+    """Return whether torch computes with a dtype: the float8 types only store numbers.
 
     >>> is_usable(torch.bfloat16), is_usable(torch.float8_e4m3fn)
     (True, False)
@@ -69,7 +86,7 @@ def is_usable(dtype: object) -> bool:
     return dtype.is_floating_point and dtype.itemsize > 1
 
 
-def dtype(name: str, value: Any) -> torch.dtype:
+def check_dtype(name: str, value: Any) -> torch.dtype:
     """Return a floating-point dtype; raise `ValueError` for anything else."""
     if not is_usable(value):
         raise ValueError(
@@ -80,7 +97,24 @@ def dtype(name: str, value: Any) -> torch.dtype:
     return found
 
 
-def size(what: str, n_bytes: int) -> None:
+def check_device(device: Any) -> torch.device:
+    """Return a device that tensors can be made on.
+
+    Raises `ValueError` for anything else, and for a device that is not there.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            "device must be one that is here, such as 'cpu', "
+            f"got {safe_repr(device)}: {reason}"
+        ) from error
+    return found
+
+
+def check_size(what: str, n_bytes: int) -> None:
     """Raise `ValueError` where a tensor would take more than ``MAX_BYTES``.
 
     Called before the memory is asked for, so that nothing else has to make room.
@@ -92,7 +126,39 @@ def size(what: str, n_bytes: int) -> None:
         )
 
 
-def tokens(tokens: Tensor, n_vocab: int) -> None:
+def check_call(
+    model: Model,
+    tokens: Tensor,
+    cache: Cache | None = None,
+    n_pad: Tensor | None = None,
+    last_only: bool = False,
+) -> None:
+    """Check all that a model is called with, the memory it would take included.
+
+    tokens: [T] or [B, T]. Raises `TypeError` for tokens that are not a tensor,
+    `ValueError` for ids, padding, a cache or sizes that do not fit the model.
+    """
+    config = model.config
+    check_tokens(tokens, config.n_vocab)
+    batch_size, n = (tokens.shape[0] if tokens.dim() == 2 else 1), tokens.shape[-1]
+    total = n + (cache.length if cache is not None else 0)
+    if total > config.n_ctx:
+        raise ValueError(
+            f"tokens must fit in n_ctx = {config.n_ctx} positions (those in the cache "
+            f"included), got {total}"
+        )
+    if cache is not None:
+        check_cache(model, cache, batch_size, total)
+    if n_pad is not None:
+        check_padding(n_pad, batch_size, total if cache is None else cache.max_len)
+    scores = batch_size * config.n_head * n * total
+    itemsize = model.compute_dtype.itemsize
+    check_size("the attention weights of a layer", scores * itemsize)
+    logits = batch_size * (1 if last_only else n) * config.n_vocab
+    check_size("the logits", logits * itemsize)
+
+
+def check_tokens(tokens: Tensor, n_vocab: int) -> None:
     """Check the tokens that a model is called with: int64 [T] or [B, T], known ids.
 
     Raises `TypeError` for anything but a tensor, `ValueError` for the rest.
@@ -107,40 +173,11 @@ def tokens(tokens: Tensor, n_vocab: int) -> None:
             "tokens must be int64 of shape [T], or [B, T] for a batch, with at least "
             f"one id, got {tokens.dtype} of shape {list(tokens.shape)}"
         )
-    ids("tokens", (tokens.min(), tokens.max()), n_vocab)
+    if not tokens.is_meta:  # which has shapes, and no values
+        token_ids("tokens", (tokens.min().item(), tokens.max().item()), n_vocab)
 
 
-def forward(
-    config: ModelConfig,
-    new: Tensor,
-    cache: Cache | None = None,
-    n_pad: Tensor | None = None,
-    last_only: bool = False,
-) -> None:
-    """Check all that a model is called with, the memory it would take included.
-
-    new: the tokens, [T] or [B, T]. Raises `TypeError` for tokens that are not a tensor,
-    `ValueError` for ids, padding, a cache or sizes that do not fit the model.
-    """
-    tokens(new, config.n_vocab)
-    batch_size, total = (new.shape[0] if new.dim() == 2 else 1), new.shape[-1]
-    total += cache.length if cache is not None else 0
-    if total > config.n_ctx:
-        raise ValueError(
-            f"tokens must fit in n_ctx = {config.n_ctx} positions (those in the cache "
-            f"included), got {total}"
-        )
-    if cache is not None:
-        kv_cache(config, cache, batch_size, total)
-    if n_pad is not None:
-        padding(n_pad, batch_size, total if cache is None else cache.max_len)
-    scores = batch_size * config.n_head * new.shape[-1] * total
-    size("the attention weights of a layer", scores * 4)  # float32
-    rows = batch_size * (1 if last_only else new.shape[-1])
-    size("the logits", rows * config.n_vocab * 4)
-
-
-def padding(n_pad: Tensor, batch_size: int, room: int) -> None:
+def check_padding(n_pad: Tensor, batch_size: int, room: int) -> None:
     """Check how many tokens at the left of each sequence are padding: int64 [B]."""
     if not isinstance(n_pad, Tensor) or n_pad.dtype != torch.int64:
         raise ValueError(f"n_pad must be an int64 tensor, got {safe_repr(n_pad)}")
@@ -149,41 +186,45 @@ def padding(n_pad: Tensor, batch_size: int, room: int) -> None:
             f"n_pad must have one number per sequence, shape [{batch_size}], "
             f"got shape {list(n_pad.shape)}"
         )
-    for pad in (n_pad.min(), n_pad.max()):
+    for pad in () if n_pad.is_meta else (n_pad.min(), n_pad.max()):
         integer("n_pad", pad, 0, room - 1, ", to leave room for a token")
 
 
-def kv_cache(config: ModelConfig, cache: Cache, batch_size: int, total: int) -> None:
-    """Refuse a cache of another model or batch, or one without room for ``total``."""
-    if cache.batch_size != batch_size:
-        raise ValueError(
-            f"cache must have the tokens' batch_size = {batch_size}, "
-            f"got {cache.batch_size}: make a new one with model.new_cache"
-        )
+def check_cache(model: Model, cache: Cache, batch_size: int, total: int) -> None:
+    """Refuse a cache of another model, batch or device, or without enough room."""
+    config, advice = model.config, "make a new one with model.new_cache"
+    n_layer, _, n_kv_head, _, d_head = cache.keys.shape
+    facts = {
+        "batch_size": (batch_size, cache.batch_size),
+        "n_layer": (config.n_layer, n_layer),
+        "n_kv_head": (config.n_kv_head, n_kv_head),
+        "d_head": (config.d_head, d_head),
+        "device": (model.device, cache.keys.device),
+    }
+    for name, (wanted, found) in facts.items():
+        if wanted != found:
+            raise ValueError(
+                f"cache must have {name} = {wanted}, got {found}: {advice}"
+            )
     if total > cache.max_len:
         raise ValueError(
             f"cache must have room for {total} positions, got max_len = "
-            f"{cache.max_len}: make a new one with model.new_cache"
-        )
-    n_layer, _, n_kv_head, _, d_head = cache.keys.shape
-    wanted = (config.n_layer, config.n_kv_head, config.d_head)
-    if (n_layer, n_kv_head, d_head) != wanted:
-        raise ValueError(
-            f"cache must have the model's (n_layer, n_kv_head, d_head) = {wanted}, "
-            f"got {(n_layer, n_kv_head, d_head)}: make a new one with model.new_cache"
+            f"{cache.max_len}: {advice}"
         )
 
 
-def finite_logits(logits: Tensor, step: int, live: Collection[int] = (0,)) -> None:
+def check_finite_logits(
+    logits: Tensor, step: int, active: Collection[int] = (0,)
+) -> None:
     """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN.
 
-    logits: [n_vocab] or [B, n_vocab]; step: how many tokens are chosen already; live:
-    the sequences that still write. The message says which token of which prompt.
+    logits: [n_vocab] or [B, n_vocab]; step: how many tokens are chosen already; active:
+    the sequences that still grow. The message says which token of which prompt.
     """
     finite = torch.isfinite(logits).all(dim=-1).view(-1).tolist()
-    for sequence in live:
-        if not finite[sequence]:
-            where = f" of prompts[{sequence}]" if len(finite) > 1 else ""
+    for i in active:
+        if not finite[i]:
+            where = f" of prompts[{i}]" if len(finite) > 1 else ""
             raise ValueError(
                 f"the logits for new token {step + 1}{where} hold NaN or infinity; "
                 "look for them in the model's weights"

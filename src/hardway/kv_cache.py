@@ -37,8 +37,9 @@ class KVCache:
             config.n_layer, self.batch_size, config.n_kv_head, self.max_len,
             config.d_head,
         )  # fmt: skip
-        itemsize = inputs.dtype("dtype", dtype).itemsize
-        inputs.size("the KV cache", 2 * math.prod(shape) * itemsize)
+        itemsize = inputs.check_dtype("dtype", dtype).itemsize
+        inputs.check_size("the KV cache", 2 * math.prod(shape) * itemsize)
+        device = inputs.check_device(device)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
 
@@ -46,8 +47,9 @@ class KVCache:
         """Write one layer's new keys and values; return them after all past ones.
 
         k, v: [B, n_kv_head, T, d_head] → [B, n_kv_head, length + T, d_head], views of
-        the cache. Every layer writes at the same place; `advance` moves it when all
-        have. Raises `ValueError` where the cache is full.
+        the cache (copies, where its dtype is not theirs). Every layer writes at the
+        same place; `advance` moves it when all have. Raises `ValueError` where the
+        cache is full.
         """
         end = self.length + k.shape[-2]
         checks.integer("the cache's new length", end, 0, self.max_len, " (max_len)")
@@ -57,8 +59,11 @@ class KVCache:
         return keys.to(k.dtype), values.to(v.dtype)
 
     def advance(self, n: int) -> None:
-        """Count ``n`` more positions as filled: every layer has written."""
-        self.length += n
+        """Count ``n`` more positions as filled: every layer has written.
+
+        Raises `ValueError` for more than are free.
+        """
+        self.length += checks.integer("n", n, 0, self.max_len - self.length)
 
     def truncate(self, length: int) -> None:
         """Keep only the first ``length`` positions; the memory stays.

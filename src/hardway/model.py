@@ -42,10 +42,10 @@ class GPT2:
     """
 
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
-        """Take exactly the tensors of `hardway.checkpoint.expected_shapes`.
+        """Check and nest the weights that `hardway.checkpoint.expected_shapes` lists.
 
-        Raises `ValueError` naming tensors that are missing, unknown, of the wrong shape
-        or of several dtypes.
+        Raises `ValueError` naming tensors that are missing, unknown or of the wrong
+        shape, and for several dtypes or devices.
         """
         self.config = config
         self.weights = checkpoint.check_weights(config, weights)
@@ -68,7 +68,7 @@ class GPT2:
 
         It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
         where they are missing, `ValueError` where they are not a GPT-2, or hold NaN or
-        infinity.
+        infinity, and for a dtype or device that cannot be used.
         """
         directory = hub.find(name_or_directory)
         config = Config.from_file(directory / "config.json")
@@ -77,6 +77,7 @@ class GPT2:
 
     def to(self, device: torch.device | str) -> Self:
         """Return the model on another device; weights already there are shared."""
+        device = inputs.check_device(device)
         moved = {name: weight.to(device) for name, weight in self.weights.items()}
         return type(self)(self.config, moved)
 
@@ -97,7 +98,7 @@ class GPT2:
         for ids outside the vocabulary, more than n_ctx positions, and a cache, padding
         or sizes that do not fit.
         """
-        inputs.forward(self.config, tokens, cache, n_pad, last_only)
+        inputs.check_call(self, tokens, cache, n_pad, last_only)
         batch = tokens if tokens.dim() == 2 else tokens[None]
         for x, _ in self._residual_stream(batch, cache, n_pad):
             pass  # only the stream after the last block counts
@@ -109,7 +110,7 @@ class GPT2:
 
         Raises what a call of the model does.
         """
-        inputs.forward(self.config, tokens)
+        inputs.check_call(self, tokens)
         if tokens.dim() != 1:
             raise ValueError(
                 f"tokens must be one sequence [T], got shape {list(tokens.shape)}"
@@ -183,7 +184,7 @@ def positions_and_mask(
 def skip_padding(
     positions: Tensor, mask: Tensor, n_pad: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Hide the padding at the left of a batch, and count positions from behind it.
+    """Mask left padding, and number positions from the first real token.
 
     positions: int64 [T]; mask: bool [T, S], the causal mask; n_pad: int64 [B].
     Returns positions [B, T] and mask [B, 1, T, S]. A padding token may see itself,

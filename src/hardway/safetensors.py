@@ -52,7 +52,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     header, whatever it says. Raises `SafetensorsError` for a file that breaks the
     format, `OSError` for one that cannot be read.
     """
-    with open(path, "rb") as file, untrusted.about(path, SafetensorsError):
+    with open(path, "rb") as file, untrusted.prefix_errors(path, SafetensorsError):
         return parse_header(file)
 
 
@@ -63,7 +63,7 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     torch arithmetic here does not use (8-bit floats and the like), `OSError` for one
     that cannot be read.
     """
-    with open(path, "rb") as file, untrusted.about(path, SafetensorsError):
+    with open(path, "rb") as file, untrusted.prefix_errors(path, SafetensorsError):
         header = parse_header(file)
         file.seek(header.data_start)
         in_file_order = sorted(header.tensors.items(), key=lambda item: item[1].start)
@@ -75,16 +75,16 @@ def parse_header(file: BufferedReader) -> Header:
     file_size = os.fstat(file.fileno()).st_size
     first = file.read(8)
     length = int.from_bytes(first, "little")  # unsigned, lowest byte first
-    untrusted.header_length(length, first, file_size)
-    listing = untrusted.strict_json(file.read(length))
-    metadata = untrusted.metadata(listing.pop("__metadata__", None))
+    untrusted.check_header_length(length, first, file_size)
+    listing = untrusted.parse_strict_json(file.read(length))
+    metadata = untrusted.check_metadata(listing.pop("__metadata__", None))
     tensors = {}
     for name, entry in listing.items():
-        untrusted.tensor_entry(name, entry)
+        untrusted.check_tensor_entry(name, entry)
         start, end = entry["data_offsets"]
         tensors[name] = TensorInfo(entry["dtype"], tuple(entry["shape"]), start, end)
     spans = [(info.start, info.end, name) for name, info in tensors.items()]
-    untrusted.layout(spans, data_size=file_size - 8 - length)
+    untrusted.check_layout(spans, data_size=file_size - 8 - length)
     return Header(tensors, metadata, data_start=8 + length)
 
 
@@ -94,12 +94,14 @@ def read_tensor(file: BufferedReader, name: str, info: TensorInfo) -> Tensor:
     The bytes could instead be used where they lie, but a file's data need not start at
     a multiple of 4 (GPT-2's does not), and a tensor must outlive the file it came from.
     """
-    untrusted.loadable(name, info.dtype, info.shape, DTYPES)
+    untrusted.check_loadable(name, info.dtype, info.shape, DTYPES)
     # The first touch of new memory can take longer than reading the file; torch
     # writes zeros from all cores at once.
     tensor = torch.zeros(info.shape, dtype=DTYPES[info.dtype])
     if info.start < info.end:
         memory = tensor.flatten().view(torch.uint8).numpy().data
         if file.readinto(memory) != info.end - info.start:
-            untrusted.fail(name, "the file ended while its bytes were being read")
+            untrusted.tensor_error(
+                name, "the file ended while its bytes were being read"
+            )
     return tensor

@@ -53,17 +53,35 @@ def sample(probabilities: Tensor, u: float) -> int:
     """Inverse-CDF sampling: return the token whose interval contains ``u``.
 
     probabilities: [n_vocab]; u: from 0 to below 1. A token of probability 0 is never
-    returned.
+    returned. The sum runs in float64, which not every device has, so on the CPU.
     """
-    ends = probabilities.double().cumsum(dim=-1)
+    ends = probabilities.cpu().double().cumsum(dim=-1)
     return int(torch.searchsorted(ends, u * ends[-1], right=True))
 
 
-class Sampler:
-    """Choose tokens for one sequence; temperature 0 takes the highest logit.
+def logits_processors(
+    temperature: float, top_k: int | None, top_p: float | None
+) -> Iterator[Processor]:
+    """Yield the processors that the options ask for: temperature, top-k, top-p.
 
-    The order is fixed here: temperature, top-k, top-p, softmax, draw. Raises
-    `ValueError` for an argument out of range.
+    Their order is fixed here, and nowhere else. Raises `ValueError` for an option out
+    of range.
+    """
+    if t := checks.number("temperature", temperature, 0):
+        yield lambda logits, ids: apply_temperature(logits, t)
+    if top_k is not None:
+        k = checks.integer("top_k", top_k, 1, note=" or None")
+        yield lambda logits, ids: keep_top_k(logits, k)
+    if top_p is not None:
+        p = checks.number("top_p", top_p, 0, 1, above=True, note=" or None")
+        yield lambda logits, ids: keep_top_p(logits, p)
+
+
+class Sampler:
+    """Choose the tokens of one sequence: processors, softmax, draw.
+
+    Temperature 0 is greedy: it takes the highest logit. Raises `ValueError` for an
+    option out of range.
     """
 
     def __init__(
@@ -74,43 +92,39 @@ class Sampler:
         seed: int | None = None,
     ) -> None:
         """Compose the processors; ``seed`` makes the draws repeatable."""
-        self.temperature = checks.number("temperature", temperature, 0)
-        self.top_k = checks.optional(checks.integer, "top_k", top_k, 1)
-        self.top_p = checks.optional(checks.number, "top_p", top_p, 0, 1, above=True)
-        seed = checks.optional(checks.integer, "seed", seed, 0, 2**63 - 1)
-        self.processors = list(self._processors())
+        processors = list(logits_processors(temperature, top_k, top_p))
+        self.is_greedy = temperature == 0
+        self.processors = [] if self.is_greedy else processors  # all keep the highest
         self.generator = torch.Generator()
         if seed is None:
             self.generator.seed()
         else:
+            seed = checks.integer("seed", seed, 0, 2**63 - 1, " or None")
             self.generator.manual_seed(seed)
 
-    def _processors(self) -> Iterator[Processor]:
-        """Yield the processors, in order; none for greedy: all keep the highest."""
-        if self.temperature == 0:
-            return
-        yield lambda logits, ids: apply_temperature(logits, self.temperature)
-        if (k := self.top_k) is not None:
-            yield lambda logits, ids: keep_top_k(logits, k)
-        if (p := self.top_p) is not None:
-            yield lambda logits, ids: keep_top_p(logits, p)
-
-    def probabilities(self, logits: Tensor, ids: Sequence[int] = ()) -> Tensor:
-        """Return the distribution that the next token is drawn from.
-
-        logits: [..., n_vocab] → [..., n_vocab]; ids: the tokens so far.
-        """
-        return softmax(self.process(logits, ids))
-
     def process(self, logits: Tensor, ids: Sequence[int] = ()) -> Tensor:
-        """Run the logits [..., n_vocab] through every processor, in order."""
+        """Run the logits [..., n_vocab] through every processor, in order.
+
+        ids: the tokens of the sequence so far.
+        """
         for processor in self.processors:
             logits = processor(logits, ids)
         return logits
 
+    def probabilities(self, logits: Tensor, ids: Sequence[int] = ()) -> Tensor:
+        """Return the distribution that the next token is drawn from.
+
+        logits: [..., n_vocab] → [..., n_vocab]; greedy has all in one place.
+        """
+        logits = self.process(logits, ids)
+        if self.is_greedy:
+            highest = logits.argmax(dim=-1, keepdim=True)
+            return torch.zeros_like(logits).scatter(-1, highest, 1.0)
+        return softmax(logits)
+
     def choose(self, logits: Tensor, ids: Sequence[int] = ()) -> int:
-        """Choose by logits [n_vocab]; greedy takes the first of equals."""
-        if self.temperature == 0:
+        """Choose a token by its logits [n_vocab]; greedy takes the first of equals."""
+        if self.is_greedy:
             return int(self.process(logits, ids).argmax())
         u = torch.rand((), generator=self.generator, dtype=torch.float64).item()
         return sample(self.probabilities(logits, ids), u)

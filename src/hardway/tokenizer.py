@@ -47,7 +47,7 @@ BYTE_OF = {character: byte for byte, character in byte_alphabet().items()}
 
 
 def spelled_bytes(spelling: str) -> bytes:
-    """Return the bytes that a spelling in GPT-2's files stands for.
+    """Decode a token's spelling in GPT-2's files to its bytes.
 
     >>> spelled_bytes("Ġcaf")
     b' caf'
@@ -140,9 +140,9 @@ def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
 def _join(
     i: int, pieces: list[bytes], before: list[int], after: list[int]
 ) -> list[tuple[int, Pair]]:
-    """Join the piece at ``i`` with the one behind it; return the two pairs this makes.
+    """Merge the piece at ``i`` with its successor; return the new adjacent pairs.
 
-    Each comes with the place where it starts; at an end of the word there is only one.
+    Each comes with the index where it starts; at an end of the word there is only one.
     """
     j, n = after[i], len(pieces)
     pieces[i], pieces[j] = pieces[i] + pieces[j], b""
@@ -168,7 +168,7 @@ class Tokenizer:
         none: then every byte is a token. Raises `ValueError` where the two do not fit
         together.
         """
-        untrusted.vocabulary(vocab, merges, BYTE_OF, {END_OF_TEXT})
+        untrusted.check_vocabulary(vocab, merges, BYTE_OF, {END_OF_TEXT})
         self.eot_id = vocab[END_OF_TEXT]
         self.special_ids = {END_OF_TEXT: self.eot_id}
         self.ids = {
@@ -194,7 +194,7 @@ class Tokenizer:
         and what is wrong with it where they are malformed.
         """
         directory = hub.find(name_or_directory)
-        with untrusted.vocabulary_files(directory) as (vocab, merges):
+        with untrusted.read_vocabulary(directory) as (vocab, merges):
             return cls(vocab, merges)
 
     def encode(
@@ -207,7 +207,7 @@ class Tokenizer:
         document. Raises `ValueError` for a lone surrogate (half of a UTF-16 pair, which
         no UTF-8 spells) and for an unknown special.
         """
-        checks.text(text)
+        checks.check_text(text)
         specials = checks.special_tokens(allowed_special, self.special_ids)
         if not specials:
             return self._encode_plain(text)
@@ -222,7 +222,7 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Return the ids' bytes. Raises `ValueError` for an unknown id."""
-        ids = checks.ids("ids", ids, self.n_vocab)
+        ids = checks.token_ids("ids", ids, self.n_vocab)
         return b"".join(map(self.pieces.__getitem__, ids))
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -243,7 +243,7 @@ class Tokenizer:
 
 
 def display(piece: bytes) -> str:
-    """Spell a piece so that every byte shows: a space as ␣, the unprintable escaped.
+    """Make every byte of a piece visible: a space as ␣, the unprintable escaped.
 
     >>> display(" café".encode()), display(b"\\n"), display(b"\\xf0\\x9f")
     ('␣café', '\\\\n', '\\\\xf0\\\\x9f')

@@ -37,17 +37,17 @@ HINTS = {
 
 
 @contextmanager
-def about(
+def prefix_errors(
     what: str | os.PathLike[str], kind: type[ValueError] = ValueError
 ) -> Iterator[None]:
-    """Put what a `ValueError` is about, such as a path, in front of its message."""
+    """Prefix the message of any `ValueError` raised inside, with a path for example."""
     try:
         yield
     except ValueError as error:
         raise kind(f"{os.fspath(what)}: {error}") from error
 
 
-def header_length(length: int, first: bytes, file_size: int) -> None:
+def check_header_length(length: int, first: bytes, file_size: int) -> None:
     """Check the length that a header claims: it has to fit in the file, and in memory.
 
     first: the bytes that spell it, for the message.
@@ -68,7 +68,7 @@ def header_length(length: int, first: bytes, file_size: int) -> None:
         )
 
 
-def strict_json(raw: bytes) -> dict[str, Any]:
+def parse_strict_json(raw: bytes) -> dict[str, Any]:
     """Parse strictly: ``json`` takes duplicate keys, NaN, -0; the format does not."""
     try:
         text = raw.decode("utf-8").lstrip(JSON_WHITESPACE)
@@ -110,7 +110,7 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def metadata(found: Any) -> dict[str, str]:
+def check_metadata(found: Any) -> dict[str, str]:
     """Return ``__metadata__``: an object of strings, or nothing."""
     if found is None:
         return {}
@@ -122,32 +122,32 @@ def metadata(found: Any) -> dict[str, str]:
     return found
 
 
-def tensor_entry(name: str, entry: Any) -> None:
+def check_tensor_entry(name: str, entry: Any) -> None:
     """Check one entry alone: its fields, its dtype, its bytes against its shape."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         fields = "the fields dtype, shape and data_offsets"
-        fail(name, f"its entry must have exactly {fields}")
+        tensor_error(name, f"its entry must have exactly {fields}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
         problem = "is not one the format knows (F32, F16, BF16, …)"
-        fail(name, f"its dtype {safe_repr(dtype)} {problem}")
+        tensor_error(name, f"its dtype {safe_repr(dtype)} {problem}")
     if not _are_sizes(shape):
         problem = "is not a list of whole numbers below 2^63"
-        fail(name, f"its shape {safe_repr(shape)} {problem}")
+        tensor_error(name, f"its shape {safe_repr(shape)} {problem}")
     if not _are_sizes(offsets) or len(offsets) != 2:
         problem = "are not two whole numbers below 2^63"
-        fail(name, f"its data_offsets {safe_repr(offsets)} {problem}")
+        tensor_error(name, f"its data_offsets {safe_repr(offsets)} {problem}")
     start, end = offsets
     if start > end:
-        fail(name, f"it starts at byte {start:,}, after its end at {end:,}")
+        tensor_error(name, f"it starts at byte {start:,}, after its end at {end:,}")
     size = _size_in_bytes(name, dtype, shape)
     if size != end - start:
         problem = f"its shape {safe_repr(shape)} of {dtype} takes {size:,} bytes"
-        fail(name, f"{problem}, but its data_offsets span {end - start:,}")
+        tensor_error(name, f"{problem}, but its data_offsets span {end - start:,}")
 
 
 def _are_sizes(values: Any) -> bool:
-    """Say whether this is a list of whole numbers (not true, not 8.0) of 63 bits."""
+    """Return whether this is a list of whole numbers (not true, not 8.0) of 63 bits."""
     return isinstance(values, list) and all(
         type(v) is int and v < 2**63 for v in values
     )
@@ -160,17 +160,17 @@ def _size_in_bytes(name: str, dtype: str, shape: list[int]) -> int:
         elements *= dimension
         if elements >= 2**64:
             problem = "multiplied from the left, passes 64 bits"
-            fail(name, f"its shape {safe_repr(shape)}, {problem}")
+            tensor_error(name, f"its shape {safe_repr(shape)}, {problem}")
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
         problem = f"of {dtype} has more bits than 64 bits can count"
-        fail(name, f"its shape {safe_repr(shape)} {problem}")
+        tensor_error(name, f"its shape {safe_repr(shape)} {problem}")
     if bits % 8:
-        fail(name, f"its {bits} bits do not fill whole bytes")
+        tensor_error(name, f"its {bits} bits do not fill whole bytes")
     return bits // 8
 
 
-def layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
+def check_layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
     """Check that tensors cover the data end to end: no hole, no overlap.
 
     spans: each tensor's start, end and name.
@@ -181,7 +181,7 @@ def layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
             overlaps = start < position
             problem = "overlaps the tensor before it" if overlaps else "leaves a hole"
             place = f"byte {start:,} of the data, not {position:,}"
-            fail(name, f"it starts at {place}: it {problem}")
+            tensor_error(name, f"it starts at {place}: it {problem}")
         position = end
     if position != data_size:
         fate = "the file is cut off" if position > data_size else "more follows them"
@@ -191,27 +191,27 @@ def layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
         )
 
 
-def loadable(
+def check_loadable(
     name: str, dtype: str, shape: Sequence[int], known: Collection[str]
 ) -> None:
-    """Refuse a valid tensor that torch cannot hold: its dtype, or an empty shape."""
+    """Raise `ValueError` for a valid tensor that torch cannot represent."""
     if dtype not in known:
         problem = f"its dtype {dtype} is valid but not one that can be loaded here"
-        fail(name, f"{problem}; convert it to F32")
+        tensor_error(name, f"{problem}; convert it to F32")
     width = 1
     for dimension in shape:  # torch counts even an empty tensor's widths with 63 bits
         width *= max(dimension, 1)
         if width >= 2**63:
             problem = f"its shape {safe_repr(list(shape))} is empty but too wide"
-            fail(name, f"{problem} to index")
+            tensor_error(name, f"{problem} to index")
 
 
-def fail(tensor: str, problem: str) -> NoReturn:
+def tensor_error(tensor: str, problem: str) -> NoReturn:
     """Raise `ValueError` naming the tensor."""
     raise ValueError(f"tensor {safe_repr(tensor)}: {problem}")
 
 
-def json_object(path: Path) -> dict[str, Any]:
+def read_json_object(path: Path) -> dict[str, Any]:
     """Read a JSON object in UTF-8."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -224,7 +224,7 @@ def json_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def merge_lines(path: Path) -> list[tuple[str, str]]:
+def read_merges(path: Path) -> list[tuple[str, str]]:
     """Read a line for each pair, the first learned first; line 1 may be a version."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -243,22 +243,24 @@ def merge_lines(path: Path) -> list[tuple[str, str]]:
 
 
 @contextmanager
-def vocabulary_files(
+def read_vocabulary(
     directory: Path,
 ) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
-    """Read a tokenizer's two files; an error about what one says names it."""
+    """Read vocab.json and merges.txt; prefix errors with the file's path."""
     try:
-        with about("vocab"):
-            vocab = json_object(directory / FILES["vocab"])
-        with about("merges"):
-            merges = merge_lines(directory / FILES["merges"])
+        with prefix_errors("vocab"):
+            vocab = read_json_object(directory / FILES["vocab"])
+        with prefix_errors("merges"):
+            merges = read_merges(directory / FILES["merges"])
         yield vocab, merges
     except ValueError as error:
         part, _, problem = str(error).partition(": ")
+        if part not in FILES:
+            raise
         raise ValueError(f"{directory / FILES[part]}: {problem}") from error
 
 
-def vocabulary(
+def check_vocabulary(
     vocab: Mapping[str, Any],
     merges: Sequence[tuple[str, str]],
     alphabet: Collection[str],
@@ -301,7 +303,7 @@ def vocabulary(
 
 
 def _spelled(what: str, spellings: Sequence[str], alphabet: Collection[str]) -> None:
-    """Refuse a spelling with a character that stands for no byte."""
+    """Raise `ValueError` for a character outside GPT-2's byte alphabet."""
     if not (foreign := set("".join(spellings)).difference(alphabet)):
         return
     spelling = next(s for s in spellings if not foreign.isdisjoint(s))

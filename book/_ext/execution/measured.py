@@ -14,7 +14,7 @@ NOTE = "Measured by the clock when this copy was built; another run will differ.
 
 
 def is_measured(cell: NotebookNode) -> bool:
-    """Say whether a notebook's cell measures time."""
+    """Return whether a notebook's cell measures time."""
     return "measured" in cell.metadata.get("tags", ())
 
 

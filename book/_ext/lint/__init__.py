@@ -1,7 +1,4 @@
-"""Check the book when every page has been read; each problem fails the build.
-
-A check takes the environment and yields problems: ``check(env) -> Iterator[Problem]``.
-"""
+"""Check the book when Sphinx has read all pages: ``check(env) -> Iterator[Problem]``."""
 
 from typing import Any
 
@@ -9,12 +6,12 @@ from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util import logging
 
-from lint import carried, citations, coverage, glossary, numbers, provenance
+from lint import carried, citations, completeness, glossary, numbers, provenance
 
 logger = logging.getLogger(__name__)
 
 CHECKS = (
-    coverage.check,
+    completeness.check,
     provenance.check,
     numbers.check,
     glossary.check,
@@ -24,13 +21,13 @@ CHECKS = (
 
 
 def report(app: Sphinx, env: BuildEnvironment) -> None:
-    """Warn of everything that a check finds."""
+    """Warn of every problem; a warning fails the build."""
     for check in CHECKS:
         for problem in check(env):
             logger.warning(problem.text, location=problem.page, type="lint")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Check at the end of reading."""
+    """Run the checks after reading."""
     app.connect("env-check-consistency", report)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,10 +1,8 @@
-"""Hold the running example together: a number carried to the next page is the same.
+"""Check that the running example's values agree from chapter to chapter.
 
-Every chapter takes one sentence a step further, in a cell with the tag ``carried``. The
-cell prints a line for each thing it was handed and each it hands on: a name, two spaces
-or more, and the values. A chapter must be handed something by the one before it, and
-what bears the same name on two pages must have the same value, up to one unit in the
-last place.
+A cell with the tag ``carried`` prints a line for each value it takes over or passes on:
+a name, two or more spaces, and the numbers. A chapter must share a name with the one
+before it, and the values of a name must agree to one unit in the last place.
 """
 
 import re
@@ -21,7 +19,7 @@ NUMBER = re.compile(r"-?\d+\.(\d+)(%?)")
 
 
 def handed(page: nodes.document) -> dict[str, str]:
-    """Return what the page's cells with the tag ``carried`` print, by name."""
+    """Return the values that a page's ``carried`` cells print, by name."""
     found: dict[str, str] = {}
     for cell in page.findall(nodes.container):
         if "tag_carried" in cell["classes"]:
@@ -33,13 +31,13 @@ def handed(page: nodes.document) -> dict[str, str]:
 
 
 def agree(one: str, other: str) -> bool:
-    """Say whether two lists of values are the same, as far as they are printed."""
+    """Return whether two lists of values agree."""
     mine, theirs = one.split(), other.split()
     return len(mine) == len(theirs) and all(map(same, mine, theirs))
 
 
 def same(one: str, other: str) -> bool:
-    """Compare two values; the last place of a fraction may be rounded either way."""
+    """Return whether two values agree, to one unit in a fraction's last place."""
     mine, theirs = NUMBER.fullmatch(one), NUMBER.fullmatch(other)
     if not (mine and theirs):
         return one == other
@@ -50,7 +48,7 @@ def same(one: str, other: str) -> bool:
 
 
 def problems(pages: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
-    """Yield where the thread breaks; ``pages`` are the chapters, in reading order."""
+    """Yield the disagreements; ``pages`` are the chapters, in reading order."""
     first: dict[str, tuple[str, str]] = {}
     before: Mapping[str, str] | None = None
     for page, values in pages.items():
@@ -64,7 +62,7 @@ def problems(pages: Mapping[str, Mapping[str, str]]) -> Iterator[str]:
 
 
 def check(env: BuildEnvironment) -> Iterator[Problem]:
-    """Yield every break when all pages have been read."""
+    """Yield the disagreements between the chapters."""
     chapters = sorted(filter(CHAPTER.match, env.found_docs))
     pages = {name: handed(env.get_doctree(name)) for name in chapters}
     yield from map(Problem, problems(pages))

@@ -1,4 +1,4 @@
-"""Credits come from the bibliography: none is typed, and no source is left uncited."""
+"""Check that citations come from the bibliography, and that every entry is cited."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ TYPED = re.compile(r"(\w+ et al\.|[A-Z]\w+ (?:and|&) [A-Z]\w+),?\s+\(?((?:19|20)
 
 
 def check(env: BuildEnvironment) -> Iterator[Problem]:
-    """Yield the credits that are plain words, and the sources that nobody cites."""
+    """Yield citations typed as text, and entries that no page cites."""
     for page in sorted(env.found_docs):
         text = Path(env.doc2path(page)).read_text(encoding="utf-8")
         for credit in sorted(typed(text)):
@@ -27,6 +27,6 @@ def check(env: BuildEnvironment) -> Iterator[Problem]:
 
 
 def typed(text: str) -> set[str]:
-    """Return the credits that are plain words, in the form of the list."""
+    """Return the citations typed as text, in the form of the bibliography."""
     credits = (f"{who} {year}" for who, year in TYPED.findall(" ".join(text.split())))
     return {credit.replace("&", "and") for credit in credits}

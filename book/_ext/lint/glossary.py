@@ -1,8 +1,7 @@
-"""Hold the glossary against the chapters: a term in bold is explained in both.
+"""Check that bold terms and glossary entries match.
 
-Bold is for the terms that a page explains. Two kinds of bold aren't terms: what the box
-at the end of a chapter repeats, and the words with which the items of a list begin. A
-term needs an entry, and an entry has to lead to a page with its term in bold.
+A bold term needs a glossary entry, and an entry has to link to a page with its term in
+bold. Bold isn't a term in a chapter's summary box or at the start of a list item.
 """
 
 import re
@@ -19,19 +18,19 @@ SUMMARY = "What to remember"
 
 
 def normal(term: str) -> str:
-    """Return what is common to a term at the head of a sentence, or in the plural."""
+    """Normalize a term: casefold, strip the plural s."""
     return term.casefold().removesuffix("s")
 
 
 def terms(page: nodes.document) -> dict[str, str]:
-    """Return the terms that a page has in bold, by their normal form."""
+    """Return a page's bold terms, by their normalized form."""
     strong = filter(is_term, page.findall(nodes.strong))
     found = [" ".join(bold.astext().split()) for bold in strong]
     return {normal(term): term for term in found}
 
 
 def is_term(bold: nodes.strong) -> bool:
-    """Say whether words in bold are a term that is explained here."""
+    """Return whether bold text is a term."""
     line = bold.parent
     in_list = isinstance(line.parent, nodes.list_item)
     begins_item = in_list and line.astext().startswith(bold.astext())
@@ -39,18 +38,18 @@ def is_term(bold: nodes.strong) -> bool:
 
 
 def around(node: nodes.Node) -> Iterator[nodes.Element]:
-    """Yield what a node stands in, from the inside outwards."""
+    """Yield a node's ancestors, innermost first."""
     while node := node.parent:
         yield node
 
 
 def is_summary(node: nodes.Element) -> bool:
-    """Say whether a node is a box that says again what a chapter has explained."""
+    """Return whether a node is a chapter's summary box."""
     return isinstance(node, nodes.Admonition) and node[0].astext() == SUMMARY
 
 
 def entries(page: nodes.document) -> Iterator[tuple[str, set[str]]]:
-    """Yield each term of a glossary, and the pages that its explanation leads to."""
+    """Yield each glossary term, and the pages that its entry links to."""
     for glossary in page.findall(addnodes.glossary):
         for item in glossary.findall(nodes.definition_list_item):
             links = item.findall(addnodes.pending_xref)
@@ -62,11 +61,11 @@ def entries(page: nodes.document) -> Iterator[tuple[str, set[str]]]:
 def problems(
     bold: Mapping[str, Mapping[str, str]], glossary: Mapping[str, set[str]]
 ) -> Iterator[str]:
-    """Yield what is missing on either side; ``bold`` gives the terms of each page."""
+    """Yield what is missing on either side; ``bold`` has the terms of each page."""
     known = {normal(term) for term in glossary}
     for page, found in bold.items():
         if APPENDIX.match(page):
-            continue  # where bold may also be for other things
+            continue  # bold has other uses there
         for term in sorted(found.keys() - known):
             yield f"{page} has «{found[term]}» in bold, and the glossary does not"
     for term, pages in glossary.items():
@@ -76,7 +75,7 @@ def problems(
 
 
 def check(env: BuildEnvironment) -> Iterator[Problem]:
-    """Yield every term on one side that is not on the other."""
+    """Yield the mismatches between pages and glossary."""
     pages = {name: env.get_doctree(name) for name in sorted(env.found_docs)}
     bold = {name: terms(page) for name, page in pages.items()}
     glossary = dict(entry for page in pages.values() for entry in entries(page))

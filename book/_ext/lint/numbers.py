@@ -1,8 +1,8 @@
-"""Look for numbers typed in prose: what a run could change, the run has to say.
+"""Check that no number in prose is typed by hand, and no timing glued.
 
-Decimals, percentages and whole numbers over 12 may stand in code, in formulas, in roles
-such as ``{glue:text}``, and in tables whose first row names GPT-2 124M. Captions and
-alt texts are prose, though they stand in cells. A measured cell hands out no values.
+Decimals, percentages and integers over 12 are allowed in code, formulas, roles such as
+``{glue:text}``, and tables whose header names GPT-2 124M. Captions and alt texts in
+cells are prose.
 """
 
 import re
@@ -16,7 +16,7 @@ from sphinx.environment import BuildEnvironment
 from execution.measured import measured
 from lint.problem import Problem
 
-LARGEST_PLAIN = 12  # up to here a number is a word: "twelve layers", "3 steps"
+LARGEST_PLAIN = 12  # "twelve layers", "3 steps"
 ALLOWED = [
     r"GPT-2 124M",  # the model's name
     r"SHA-256",  # the hash's name
@@ -40,7 +40,7 @@ NUMBER = re.compile(r"(?<![\w.,])(\d[\d,]*(?:\.\d+)?)(\s?%)?")
 
 
 def typed_numbers(text: str) -> Iterator[str]:
-    """Yield each number in the prose of a chapter that should come from the run."""
+    """Yield a message for each hand-typed number in a page's prose."""
     text = without_code(HEADER.sub("", text))
     for pattern in NOT_PROSE:
         text = pattern.sub(" ", text)
@@ -55,7 +55,7 @@ def typed_numbers(text: str) -> Iterator[str]:
 
 
 def without_code(text: str) -> str:
-    """Leave of each fenced block what is prose: a note's text, a figure's words."""
+    """Strip fenced blocks of code, but keep admonitions, captions and alt texts."""
 
     def prose(fence: re.Match[str]) -> str:
         _, kind, body = fence.groups()
@@ -67,7 +67,7 @@ def without_code(text: str) -> str:
 
 
 def described(cell: str) -> str:
-    """Return the caption and the alt text that a cell gives its figure."""
+    """Return the caption and alt text of a cell's figure."""
     settings = SETTINGS.match(cell)
     wishes = yaml.safe_load(settings[1]).get("mystnb", {}) if settings else {}
     alt = wishes.get("image", {}).get("alt", "")
@@ -75,14 +75,14 @@ def described(cell: str) -> str:
 
 
 def quoted_measurements(doctree: nodes.document) -> Iterator[str]:
-    """Yield a sentence for each measured cell of a page that glues a value."""
+    """Yield a message for each measured cell that glues a value."""
     for cell in measured(doctree):
         if "glue(" in cell.astext():
             yield "a measured cell glues a value; prose cannot mark it as measured"
 
 
 def check(env: BuildEnvironment) -> Iterator[Problem]:
-    """Yield the numbers of each page that are typed, or quoted from a clock."""
+    """Yield the typed numbers and glued timings of each page."""
     for page in sorted(env.found_docs):
         text = Path(env.doc2path(page)).read_text(encoding="utf-8")
         for problem in typed_numbers(text):

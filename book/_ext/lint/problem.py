@@ -1,10 +1,10 @@
-"""What every check yields."""
+"""The type that every check yields."""
 
 from typing import NamedTuple
 
 
 class Problem(NamedTuple):
-    """What is wrong, and on which page, where it is one page's fault."""
+    """A message, and the page it is about, if it is about one."""
 
     text: str
     page: str | None = None

@@ -1,4 +1,4 @@
-"""Refuse a page that ran on another library or model than this build has."""
+"""Check that every page ran on this build's library and model."""
 
 from collections.abc import Iterator, Mapping
 
@@ -9,14 +9,14 @@ from lint.problem import Problem
 
 
 def check(env: BuildEnvironment) -> Iterator[Problem]:
-    """Yield in what the run of each page differs from this build."""
+    """Yield how each page's run differs from this build."""
     for page in sorted(env.found_docs):
         for text in differences(ran_on(env, page), env.config.provenance):
             yield Problem(text, page)
 
 
 def differences(ran: Mapping[str, str], known: Mapping[str, str]) -> Iterator[str]:
-    """Say in what a page's run differs; ``ran`` is empty for one without cells."""
+    """Yield the differences; ``ran`` is empty for a page without cells."""
     for name in known:
         if ran and ran.get(name) != known[name]:
             yield (

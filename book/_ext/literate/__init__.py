@@ -1,8 +1,7 @@
-"""Print the library in the book: listings, a map of the program, pages of its files.
+"""Print the library: listings, an index of its definitions, and source pages.
 
-A `Piece` is the unit: the directive ``{listing}`` prints one, ``{whole-program}`` lists
-all definitions with links to their listings, and every file of the library becomes a
-page, to which the captions lead.
+``{listing}`` prints a `Piece`, ``{whole-program}`` lists all definitions with links to
+their listings, and every source file becomes a page, to which the captions link.
 """
 
 from typing import Any
@@ -13,10 +12,9 @@ from literate import listings, program, source_pages
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Register the directives, the role, and the links of the reference."""
+    """Register the directives, the role, the reference's links and the source pages."""
     app.setup_extension("sphinx.ext.autodoc")
-    # Where the address changes, pages are read again, for the links in them.
-    app.add_config_value("files_address", "", "env")
+    app.add_config_value("files_address", "", "env")  # "env": it is in the links
     app.add_directive("listing", listings.Listing)
     app.add_role("listing", listings.role)
     app.add_directive("whole-program", program.WholeProgram)

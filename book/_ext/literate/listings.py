@@ -1,12 +1,11 @@
-"""The ``{listing}`` directive: print a piece of the library as it stands in the file.
+"""The ``{listing}`` directive: print a piece of the library from its file.
 
     ```{listing} attention.softmax
     ```
 
-``:whole:`` prints a class with its methods, or a module to its end. ``:again:`` marks a
-piece that another listing has shown already, and the page says so: every piece has one
-listing without the mark (see `lint.coverage`), to which the role
-``{listing}`attention.softmax``` leads.
+``:whole:`` prints a class with its methods, or a whole module. ``:again:`` marks a piece
+that another listing prints; every piece has one listing without it (checked by
+`lint.completeness`), which the role ``{listing}`attention.softmax``` links to.
 """
 
 import re
@@ -20,21 +19,21 @@ from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
-from literate.pieces import REPOSITORY, Piece, find_pieces, joined
+from literate.pieces import Piece, find_pieces, joined
 from literate.source_pages import address
+from paths import BOOK
 
-BOOK = REPOSITORY / "book"
 DIRECTIVE = re.compile(r"^```\{listing\} (\S+)\n((?::\w+:.*\n)*)```$", re.MULTILINE)
 
 
 class Listing(SphinxDirective):
-    """Show one piece with its file and line numbers; the page depends on the file."""
+    """Print one piece with its file and line numbers; the page depends on the file."""
 
     required_arguments = 1
     option_spec: ClassVar = dict.fromkeys(("whole", "again"), directives.flag)
 
     def run(self) -> list[nodes.Node]:
-        """Return the literal block, captioned with the place it was taken from."""
+        """Return a literal block, captioned with its file and lines."""
         try:
             pieces = find_pieces(self.arguments[0], whole="whole" in self.options)
         except LookupError as error:
@@ -52,7 +51,7 @@ class Listing(SphinxDirective):
         return [wrapper]
 
     def caption(self, piece: Piece) -> nodes.caption:
-        """Say where the piece stands, with a link to it there."""
+        """Return a caption that links to the piece in its file."""
         path, lines = piece.place.split(", ")
         link = nodes.reference(refuri=address(self.env.app, piece), internal=True)
         link += [nodes.literal(path, path), nodes.Text(f", {lines}")]
@@ -63,9 +62,9 @@ class Listing(SphinxDirective):
         return caption
 
     def code(self, piece: Piece) -> nodes.literal_block:
-        """Show the lines, numbered as in the file."""
+        """Return the code, numbered as in the file."""
         code = textwrap.dedent(piece.text)
-        block = nodes.literal_block(code, code)  # where the two differ: no highlighting
+        block = nodes.literal_block(code, code)  # Sphinx highlights it only if both are equal
         block["language"], block["linenos"] = "python", True
         block["highlight_args"] = {"linenostart": piece.first}
         self.set_source_info(block)
@@ -74,10 +73,10 @@ class Listing(SphinxDirective):
 
 @cache
 def pages() -> dict[str, list[str]]:
-    """Map each chapter's name to the pieces that it prints for the first time.
+    """Map each page to the pieces that it prints without ``:again:``.
 
-    This reads the chapters' text, before Sphinx does, and once in a build. A name that
-    the library does not have is left out: its listing says so.
+    Parses the pages' text before Sphinx does. Skips an unknown name, because its
+    directive reports it.
     """
     found = {}
     for path in sorted(BOOK.glob("*.md")):
@@ -90,8 +89,9 @@ def pages() -> dict[str, list[str]]:
     return found
 
 
+@cache
 def printed() -> dict[str, str]:
-    """Map each piece to what prints it: a chapter with its number, or an appendix."""
+    """Map each piece to the page that prints it: a numbered chapter or an appendix."""
     return {
         name: f"chapter {int(page[:2])}" if page[:2].isdigit() else "an appendix"
         for page, names in pages().items()
@@ -100,12 +100,12 @@ def printed() -> dict[str, str]:
 
 
 def label(name: str) -> str:
-    """Return the name of the listing's place."""
+    """Return the label of a piece's listing."""
     return f"listing-{name}"
 
 
 def link(name: str) -> addnodes.pending_xref:
-    """Return a link to a piece's listing; it reads «chapter 4», or «an appendix»."""
+    """Return a link to a piece's listing, with the text «chapter 4» or «an appendix»."""
     text = nodes.inline("", printed().get(name, "no page"))
     return addnodes.pending_xref(
         "", text, refdomain="std", reftype="ref", reftarget=label(name),
@@ -114,6 +114,6 @@ def link(name: str) -> addnodes.pending_xref:
 
 
 def role(*of_role: Any) -> tuple[list[nodes.Node], list[nodes.system_message]]:
-    """Make the link that the role asks for."""
+    """Return the role's link."""
     _, _, name, *_ = of_role
     return [link(name)], []

@@ -1,19 +1,18 @@
-"""Cut the library into the pieces that the book prints.
+"""Partition the library into the pieces that the book prints.
 
 A piece is a function, a method, a class's head (its docstring and fields), a constant,
-or a module's head (its docstring, imports and first constants). Their names are dotted,
-without ``hardway``: ``attention``, ``attention.softmax``, ``model.GPT2.trace``,
-``fast.gpt2.FastGPT2``. Every line of the library that is not blank is in exactly one
-piece.
+or a module's head (its docstring, imports and first constants). Names are dotted,
+without ``hardway``: ``attention``, ``attention.softmax``, ``model.GPT2.trace``. Every
+nonblank line of the library is in exactly one piece.
 """
 
 import ast
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-LIBRARY = REPOSITORY / "src" / "hardway"
+from paths import LIBRARY, REPOSITORY
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Starts = Iterator[tuple[str, int]]
@@ -35,13 +34,14 @@ class Piece:
 
     @property
     def place(self) -> str:
-        """Where the piece stands, for a reader."""
+        """The file and lines, as a caption shows them."""
         path = self.path.relative_to(REPOSITORY).as_posix()
         return f"{path}, lines {self.first}–{self.last}"
 
 
+@cache
 def modules() -> dict[str, Path]:
-    """Map the dotted name of every module to its file; ``fast`` is a package's own."""
+    """Map the dotted name of every module to its file, of a package to its __init__."""
     found = {}
     for path in sorted(LIBRARY.rglob("*.py")):
         *packages, name = path.relative_to(LIBRARY).with_suffix("").parts
@@ -51,10 +51,7 @@ def modules() -> dict[str, Path]:
 
 
 def module_of(name: str) -> str:
-    """Return the module that a piece is in.
-
-    Raises `LookupError` where there is none.
-    """
+    """Return the module that contains a piece, or raise `LookupError`."""
     known = modules()
     module = name
     while module not in known:
@@ -65,10 +62,9 @@ def module_of(name: str) -> str:
 
 
 def partition(module: str) -> list[Piece]:
-    """Cut a module into its pieces, in the order of the file.
+    """Return a module's pieces, in the order of the file.
 
-    Raises `ValueError` where a line would be in no piece: then it is the module that
-    has to change.
+    Raises `ValueError` for a statement that belongs to no piece.
     """
     path = modules()[module]
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -83,9 +79,9 @@ def partition(module: str) -> list[Piece]:
 
 
 def find_pieces(name: str, whole: bool = False) -> list[Piece]:
-    """Return the piece called ``name``, with ``whole`` and all pieces inside it.
+    """Return the piece called ``name``, with ``whole`` also all pieces inside it.
 
-    Raises `LookupError` where the library has no such piece.
+    Raises `LookupError` if the library has no such piece.
     """
     found = [
         piece
@@ -98,7 +94,7 @@ def find_pieces(name: str, whole: bool = False) -> list[Piece]:
 
 
 def joined(pieces: Sequence[Piece]) -> Piece:
-    """Make one run of lines of pieces that follow each other."""
+    """Join consecutive pieces into one."""
     first, last = pieces[0], pieces[-1]
     lines = first.path.read_text(encoding="utf-8").splitlines()
     text = "\n".join(lines[first.first - 1 : last.last])
@@ -106,7 +102,7 @@ def joined(pieces: Sequence[Piece]) -> Piece:
 
 
 def _starts(module: str, tree: ast.Module, lines: Sequence[str]) -> Starts:
-    """Name each piece of a module and the line on which it starts."""
+    """Yield the name and first line of each piece of a module."""
     yield module, 1
     in_head = True
     for node in tree.body:
@@ -132,7 +128,7 @@ def _starts(module: str, tree: ast.Module, lines: Sequence[str]) -> Starts:
 
 
 def _methods(name: str, definition: ast.ClassDef, lines: Sequence[str]) -> Starts:
-    """Name each method and the line on which it starts; the fields must come before."""
+    """Yield the name and first line of each method; fields must precede them."""
     in_head = True
     for node in definition.body:
         if isinstance(node, Definition):
@@ -146,7 +142,7 @@ def _methods(name: str, definition: ast.ClassDef, lines: Sequence[str]) -> Start
 
 
 def _first_line(node: ast.stmt, lines: Sequence[str]) -> int:
-    """Include the decorators, and the comment lines right above."""
+    """Return the first line, decorators and the comment above included."""
     decorators: list[ast.expr] = getattr(node, "decorator_list", [])
     first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
     while lines[first - 2].lstrip().startswith("#"):

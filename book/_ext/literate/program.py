@@ -1,10 +1,9 @@
-"""The map of the program: every definition with its listing and its equation.
+"""Index the library's definitions, each with its listing and its equation.
 
-``{whole-program}`` lists the definitions of the library in the order in which the book
-prints their modules, with links to the listing of each and to the equation that it
-implements; the entries of the reference get the same links. None of it is typed. An
-equation whose label is the name of a definition, ``$$ ... $$ (attention.softmax)``, is
-the one that this definition implements.
+``{whole-program}`` lists the definitions in the order in which the book prints their
+modules, with links to each one's listing and to the equation that it implements; the
+entries of the reference get the same links. An equation belongs to the definition that
+its label names: ``$$ ... $$ (attention.softmax)``.
 """
 
 import ast
@@ -19,8 +18,8 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.docutils import SphinxDirective
 
 from literate import listings
-from literate.listings import BOOK
 from literate.pieces import Definition, module_of, modules
+from paths import BOOK
 
 COLUMNS = {"Definition": 72, "Printed in": 28}
 LABELLED = re.compile(
@@ -33,7 +32,7 @@ class WholeProgram(SphinxDirective):
     """List the library's definitions, module by module, in reading order."""
 
     def run(self) -> list[nodes.Node]:
-        """Return a section with a table for each module."""
+        """Return a section for each module."""
         depend_on_chapters(self.env)
         self.equations, self.documented = equations(), documented()
         names = {module: list[str]() for module in reading_order()}
@@ -42,7 +41,7 @@ class WholeProgram(SphinxDirective):
         return [self.module(module, found) for module, found in names.items() if found]
 
     def module(self, module: str, names: list[str]) -> nodes.section:
-        """Say what a module is for, and list what it defines."""
+        """Return a module's summary and the table of its definitions."""
         section = nodes.section(ids=[nodes.make_id(f"program-{module}")])
         about = nodes.paragraph("", first_line(parse(module)))
         table = nodes.tgroup(cols=len(COLUMNS))
@@ -50,13 +49,12 @@ class WholeProgram(SphinxDirective):
         head = row(*([nodes.Text(title)] for title in COLUMNS))
         rows = [self.row(name, module) for name in names]
         table += [nodes.thead("", head), nodes.tbody("", *rows)]
-        classes = ["program", "colwidths-given"]
         section += [nodes.title("", module), about]
-        section += nodes.table("", table, classes=classes)
+        section += nodes.table("", table, classes=["program", "colwidths-given"])
         return section
 
     def row(self, name: str, module: str) -> nodes.row:
-        """Say all about one definition, in the order of the columns."""
+        """Return the table row of one definition."""
         shown: nodes.Node = nodes.literal("", name.removeprefix(f"{module}."))
         if module in self.documented and is_public(name):
             shown = addnodes.pending_xref(
@@ -72,20 +70,20 @@ class WholeProgram(SphinxDirective):
 
 
 def row(*cells: list[nodes.Node]) -> nodes.row:
-    """Make a row of a table, each cell one paragraph."""
+    """Return a table row, each cell one paragraph."""
     paragraphs = [nodes.paragraph("", "", *cell) for cell in cells]
     return nodes.row("", *(nodes.entry("", paragraph) for paragraph in paragraphs))
 
 
 @cache
 def parse(module: str) -> ast.Module:
-    """Parse a module's file, once."""
+    """Parse a module's file."""
     return ast.parse(modules()[module].read_text(encoding="utf-8"))
 
 
 @cache
 def definitions() -> dict[str, ast.AST]:
-    """Map the dotted name of every definition to its code, in file order."""
+    """Map the dotted name of every definition to its node, in file order."""
     return {
         f"{module}.{name}": node
         for module in modules()
@@ -94,7 +92,7 @@ def definitions() -> dict[str, ast.AST]:
 
 
 def defined_in(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield constants, functions, classes, and methods behind their class."""
+    """Yield constants, functions, classes and methods with their names."""
     for node in body:
         match node:
             case (
@@ -111,50 +109,52 @@ def defined_in(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
 
 
 def reading_order() -> list[str]:
-    """Name the modules in the order in which the book prints them."""
+    """Return the modules in the order in which the book prints them."""
     printed = [module_of(name) for names in listings.pages().values() for name in names]
     return list(dict.fromkeys([*printed, *modules()]))
 
 
 def holder(name: str) -> str:
-    """Name the piece that prints a definition: its own, or for a constant the head."""
+    """Return the piece that contains a definition: its own, or its module's head."""
     return name if name in listings.printed() else module_of(name)
 
 
+@cache
 def equations() -> set[str]:
-    """Name the definitions whose equation stands in a chapter."""
+    """Return the labels of the book's equations."""
     return set(LABELLED.findall(text_of_book()))
 
 
+@cache
 def documented() -> set[str]:
-    """Name the modules that the reference documents."""
+    """Return the modules that the reference documents."""
     return set(DOCUMENTED.findall(text_of_book()))
 
 
 def text_of_book() -> str:
-    """Return what all pages say, before Sphinx reads them."""
+    """Return the source of all pages."""
     return "\n".join(path.read_text(encoding="utf-8") for path in BOOK.glob("*.md"))
 
 
 def is_public(name: str) -> bool:
-    """Say whether a function, class or method is for others to call, and says so."""
+    """Return whether a definition has a public name and a docstring."""
     private = any(part.startswith("_") for part in name.split("."))
     return not private and summary(name) > " "
 
 
 def summary(name: str) -> str:
-    """Return what a definition says of itself, to stand behind its name."""
+    """Return the first line of a definition's docstring, after a space."""
     node = definitions()[name]
     return f" {first_line(node)}" if isinstance(node, Definition) else ""
 
 
 def first_line(node: Definition | ast.Module) -> str:
-    """Return the first line of a docstring, without its markup."""
+    """Return the first line of a docstring, without backticks."""
     return (ast.get_docstring(node) or "").split("\n")[0].replace("`", "")
 
 
 def depend_on_chapters(env: BuildEnvironment) -> None:
-    """Let a page be read again when a chapter has changed, and prints other pieces."""
+    """Reread the current page when any page of the book changes."""
     for path in BOOK.glob("*.md"):
         env.note_dependency(str(path))
 
@@ -162,7 +162,7 @@ def depend_on_chapters(env: BuildEnvironment) -> None:
 def annotate(
     app: Sphinx, what: str, name: str, thing: object, options: object, lines: list[str]
 ) -> None:
-    """Give an entry of the reference its links."""
+    """Append the links to an entry of the reference."""
     depend_on_chapters(app.env)
     piece = name.partition(".")[2]
     if piece in definitions():

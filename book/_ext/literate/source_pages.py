@@ -1,7 +1,7 @@
-"""Make a page of every file of the library, to whose lines the captions lead.
+"""Render every file of the library as a page with numbered lines.
 
-`sphinx.ext.viewcode` shows only what the reference documents: no private function, no
-command line, no line numbers.
+`sphinx.ext.viewcode` renders only the modules that the reference documents, and doesn't
+number lines.
 """
 
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from literate.pieces import REPOSITORY, Piece, module_of, modules
+from literate.pieces import Piece, module_of, modules
+from paths import REPOSITORY
 
 
 def address(app: Sphinx, piece: Piece) -> str:
-    """Return where the lines of a piece are: in the repository, or on a page here."""
+    """Return the URL of a piece's lines, in the repository or else on a source page."""
     if repository := app.config.files_address:
         file, _ = piece.place.split(", ")
         return f"{repository}/{file}#L{piece.first}-L{piece.last}"
@@ -22,12 +23,12 @@ def address(app: Sphinx, piece: Piece) -> str:
 
 
 def page_name(module: str) -> str:
-    """Return the name of a module's page."""
+    """Return the name of a module's source page."""
     return f"source/{module.replace('.', '/')}"
 
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
-    """Yield one page for each file, its lines numbered and anchored."""
+    """Yield a page for each file, its lines numbered and anchored."""
     for module, path in modules().items():
         code = app.builder.highlighter.highlight_block(  # type: ignore[attr-defined]
             path.read_text(encoding="utf-8"), "python", linenos="inline",

@@ -74,7 +74,7 @@ class Page:
 
 
 def is_notebook(env: BuildEnvironment, docname: str) -> bool:
-    """Say whether a page has cells; one without them becomes no notebook."""
+    """Return whether a page has cells; one without them becomes no notebook."""
     return "kernelspec" in env.metadata.get(docname, {})
 
 

@@ -143,7 +143,7 @@ def alt_text(page: Page, cell: NotebookNode) -> str:
 
 
 def is_glue(output: NotebookNode) -> bool:
-    """Say whether an output is a value recorded for the prose, not one to see."""
+    """Return whether an output is a value recorded for the prose, not one to see."""
     return "scrapbook" in output.get("metadata", {})
 
 

@@ -46,7 +46,7 @@ def cells(doctree: nodes.document) -> Iterator[tuple[nodes.container, bool]]:
 
 
 def is_cell(node: nodes.Node) -> bool:
-    """Say whether a node is a cell of code, with its code shown."""
+    """Return whether a node is a cell of code, with its code shown."""
     return (
         isinstance(node, nodes.container)
         and node.get("nb_element") == "cell_code"
@@ -55,12 +55,12 @@ def is_cell(node: nodes.Node) -> bool:
 
 
 def is_prediction(node: nodes.Node) -> bool:
-    """Say whether a node is a box that asks the reader for a prediction."""
+    """Return whether a node is a box that asks the reader for a prediction."""
     return isinstance(node, nodes.Admonition) and node[0].astext() == PREDICT
 
 
 def has_output(cell: nodes.container) -> bool:
-    """Say whether a cell puts something out."""
+    """Return whether a cell puts something out."""
     return bool(cell[-1].get("nb_element") == "cell_code_output")
 
 
@@ -83,7 +83,7 @@ def in_a_line(code: str) -> str:
 
 
 def only_checks(statement: ast.stmt) -> bool:
-    """Say whether a statement asserts or records something, and does nothing else."""
+    """Return whether a statement asserts or records something, and does nothing else."""
     if isinstance(statement, ast.For | ast.If | ast.With):
         return all(map(only_checks, statement.body + getattr(statement, "orelse", [])))
     call = statement.value if isinstance(statement, ast.Expr) else None
@@ -91,19 +91,19 @@ def only_checks(statement: ast.stmt) -> bool:
 
 
 def is_import(statement: ast.stmt) -> bool:
-    """Say whether a statement imports something."""
+    """Return whether a statement imports something."""
     return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def loads(statement: ast.stmt) -> bool:
-    """Say whether a statement names the book's model, or a part of it."""
+    """Return whether a statement names the book's model, or a part of it."""
     if not isinstance(statement, ast.Assign):
         return False
     return ast.unparse(statement.value).endswith(LOADING)
 
 
 def is_check(node: ast.AST | None) -> bool:
-    """Say whether a node of the syntax tree asserts something."""
+    """Return whether a node of the syntax tree asserts something."""
     return isinstance(node, ast.Assert) or called(node) == "torch.testing.assert_close"
 
 

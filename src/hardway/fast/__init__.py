@@ -5,7 +5,8 @@ depends on it. `load` and `load_tokenizer` return the fast ones.
 """
 
 import os
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -13,9 +14,20 @@ if TYPE_CHECKING:
     from hardway.fast.gpt2 import FastGPT2
     from hardway.fast.tokenizer import FastTokenizer
 
+__all__ = ["FastGPT2", "FastTokenizer", "load", "load_tokenizer"]
+
+_DEFINED_IN = {"FastGPT2": "gpt2", "FastTokenizer": "tokenizer"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class when it is first asked for, and torch only with the model's."""
+    if name in _DEFINED_IN:
+        return getattr(import_module(f"hardway.fast.{_DEFINED_IN[name]}"), name)
+    raise AttributeError(f"module 'hardway.fast' has no attribute {name!r}")
+
 
 def load(
-    name_or_directory: str | os.PathLike[str] = "pocket",
+    name_or_path: str | os.PathLike[str] = "pocket",
     dtype: "torch.dtype | None" = None,
     quantize: None = None,
     device: "torch.device | str" = "cpu",
@@ -31,11 +43,12 @@ def load(
 
     if quantize is not None:
         raise ValueError(f"quantize must be None, got {quantize!r}")
-    return FastGPT2.from_pretrained(name_or_directory, dtype or torch.float32, device)
+    dtype = torch.float32 if dtype is None else dtype
+    return FastGPT2.from_pretrained(name_or_path, dtype, device)
 
 
 def load_tokenizer(
-    name_or_directory: str | os.PathLike[str] = "pocket",
+    name_or_path: str | os.PathLike[str] = "pocket",
 ) -> "FastTokenizer":
     """Load the tokenizer of a known model, or of a directory, as its fast version.
 
@@ -43,4 +56,4 @@ def load_tokenizer(
     """
     from hardway.fast.tokenizer import FastTokenizer
 
-    return FastTokenizer.from_pretrained(name_or_directory)
+    return FastTokenizer.from_pretrained(name_or_path)

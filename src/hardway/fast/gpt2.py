@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hardway import inputs
+from hardway import checkpoint, inputs
 from hardway.attention import Weights
 from hardway.config import Config
 from hardway.embeddings import embed
@@ -23,13 +23,13 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]  # layer, q, k, v → m
 
 
 class FastGPT2(GPT2):
-    """The model of `hardway.model.GPT2`, equal in all it returns, in less time."""
+    """`hardway.model.GPT2` with fused kernels; the same results within rounding."""
 
     def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
-        """Take the same tensors, and lay them out as the matrix products read them."""
-        super().__init__(
-            config, {name: pack_weight(name, weights[name]) for name in weights}
-        )
+        """Take the same weights, and lay them out as the matrix products read them."""
+        checked = checkpoint.check_weights(config, weights)
+        packed = {name: pack_weight(name, weight) for name, weight in checked.items()}
+        super().__init__(config, packed)
 
     def __call__(
         self,
@@ -39,17 +39,19 @@ class FastGPT2(GPT2):
         n_pad: Tensor | None = None,
     ) -> Tensor:
         """Return the logits of the next token, after each position."""
-        inputs.forward(self.config, tokens, cache, n_pad, last_only)
-        batch = tokens if tokens.dim() == 2 else tokens[None]
-        n = batch.shape[1]
-        past = cache.length if cache is not None else 0
+        inputs.check_call(self, tokens, cache, n_pad, last_only)
+        batch = (tokens if tokens.dim() == 2 else tokens[None]).to(self.device)
+        n, past = batch.shape[1], cache.length if cache is not None else 0
         positions, mask = positions_and_mask(past, n, n_pad, self.device)
-        last = torch.arange(n - 1, batch.numel(), n, device=self.device)
+        is_plain = n_pad is None and (past == 0 or n == 1)  # needs no mask in memory
+        rows = None
+        if last_only and n > 1:
+            rows = torch.arange(n - 1, batch.numel(), n, device=self.device)
         logits = self.forward(
-            batch.flatten().to(self.device),
+            batch.flatten(),
             positions.expand(batch.shape).flatten(),
-            partial(attend_in_rows, len(batch), mask, cache),
-            rows=last if last_only and n > 1 else None,
+            partial(attend_in_rows, len(batch), None if is_plain else mask, cache),
+            rows,
         )
         if cache is not None:
             cache.advance(n)
@@ -88,7 +90,7 @@ def transformer_block(
     attend: Callable[[Tensor, Tensor, Tensor], Tensor],
     rows: Tensor | None = None,
 ) -> Tensor:
-    """Do what `hardway.block.transformer_block` does, for the tokens in ``rows``.
+    """Like `hardway.block.transformer_block`, for the tokens in ``rows``.
 
     x: [N, n_embd] → [len(rows), n_embd]; attend: q, k, v [N, n_head, d_head] → the same
     shape. Every token's key and value are computed, whatever ``rows`` says.
@@ -108,7 +110,7 @@ def transformer_block(
 
 def attend_in_rows(
     batch_size: int,
-    mask: Tensor,
+    mask: Tensor | None,
     cache: KVCache | None,
     layer: int,
     q: Tensor,
@@ -117,12 +119,14 @@ def attend_in_rows(
 ) -> Tensor:
     """Attend within each of ``batch_size`` sequences of equal length, cache included.
 
-    q, k, v: [B · T, n_head, d_head]; mask: bool, broadcast to [B, n_head, T, S].
+    q, k, v: [B · T, n_head, d_head]; mask: bool, broadcast to [B, n_head, T, S], or
+    None: then the T queries are a whole text, or one token that sees all before it.
     Returns [B · T, n_head, d_head]. Torch's fused attention never holds a row of
     attention weights in memory whole (Dao et al. 2022).
     """
     q, k, v = (x.view(batch_size, -1, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
     if cache is not None:
         k, v = cache.append(layer, k, v)  # [B, n_head, S, d_head]
-    mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    is_causal = mask is None and q.shape[2] > 1
+    mixed = F.scaled_dot_product_attention(q, k, v, mask, is_causal=is_causal)
     return mixed.transpose(1, 2).flatten(0, 1)

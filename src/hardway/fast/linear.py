@@ -14,7 +14,7 @@ HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 def linear(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
 ) -> Tensor:
-    """Linear layer ``x @ weight + bias``, in the way that suits the matrix's layout.
+    """Linear layer ``x @ weight + bias``, choosing a kernel by memory layout.
 
     x: [..., n_in], float32 or float64; weight: [n_in, n_out], of x's dtype or a smaller
     one; bias: [n_out]. Returns [..., n_out], of x's dtype; on demand, its GELU.
@@ -56,7 +56,7 @@ def dot_columns(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def pack_weight(name: str, weight: Tensor) -> Tensor:
-    """Lay a block's matrix of half the precision out column by column.
+    """Store a block's half-precision matrix column-major.
 
     That is how `dot_columns` reads it. The numbers and their indices stay as they are,
     and so does every other weight.
@@ -86,17 +86,17 @@ def matmul(
 
 
 def uses_onednn(x: Tensor) -> bool:
-    """Say whether oneDNN multiplies this: float32, on a CPU."""
+    """Return whether oneDNN handles x: float32, on a CPU."""
     return HAS_ONEDNN and x.dtype == torch.float32 and x.device.type == "cpu"
 
 
 def _is_learning(*tensors: Tensor | None) -> bool:
-    """Say whether someone wants a gradient, which oneDNN's product does not have."""
+    """Return whether any tensor needs a gradient, which oneDNN's product lacks."""
     return torch.is_grad_enabled() and any(
         tensor.requires_grad for tensor in tensors if tensor is not None
     )
 
 
 def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
-    """Do what `hardway.block.layer_norm` does, in one step."""
+    """Like `hardway.block.layer_norm`, in one kernel."""
     return F.layer_norm(x, x.shape[-1:], weight.to(x.dtype), bias.to(x.dtype), epsilon)

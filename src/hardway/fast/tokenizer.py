@@ -70,7 +70,7 @@ class FastTokenizer(Tokenizer):
 
 
 class IdMerger:
-    """Do what `hardway.tokenizer.merge_naive` does, on ids instead of bytes."""
+    """Like `hardway.tokenizer.merge_naive`, on ids instead of bytes."""
 
     def __init__(
         self, ids: Mapping[bytes, int], ranks: Mapping[tuple[bytes, bytes], int]
@@ -110,7 +110,7 @@ class IdMerger:
 
 
 class IdCache(dict[str, list[int]]):
-    """The ids of what was encoded before; ``encode`` makes those of what was not.
+    """Bounded cache from text to ids; a miss calls ``encode``.
 
     A dict calls ``__missing__`` for a key that it lacks, so one that it has costs no
     step of Python. What is as long as ``too_long``, as text or in ids, is not kept, and

@@ -1,7 +1,7 @@
-"""Every piece of the library is printed, and every equation implemented.
+"""Check that every piece of the library is printed and every equation implemented.
 
-Each listing has a label, so Sphinx itself warns of a piece that two listings print
-without the mark ``:again:``; here is named what none prints. No line is hidden.
+Sphinx itself warns of a piece that two listings print without ``:again:``: their labels
+collide.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from literate.program import definitions, equations
 
 
 def check(env: BuildEnvironment) -> Iterator[Problem]:
-    """Yield the pieces that are hidden, and the equations that nothing implements."""
+    """Yield unprinted pieces and unimplemented equations."""
     labels = cast(StandardDomain, env.get_domain("std")).anonlabels
     yield from map(Problem, hidden(labels))
     for name in sorted(equations() - definitions().keys()):
@@ -26,7 +26,7 @@ def check(env: BuildEnvironment) -> Iterator[Problem]:
 
 
 def hidden(labels: Container[str]) -> Iterator[str]:
-    """Say which pieces have no listing; ``labels`` are those of the book."""
+    """Yield a message for each piece whose listing's label isn't in ``labels``."""
     pieces = [piece for module in modules() for piece in partition(module)]
     for name, times in Counter(piece.name for piece in pieces).items():
         if times > 1:
