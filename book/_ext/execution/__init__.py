@@ -1,8 +1,8 @@
-"""Run the cells of the pages, and have every page say what it ran on.
+"""Run the pages' cells, and record in every page what it ran on.
 
-`running` executes notebooks into the cache that MyST-NB reads, `provenance` names that
-cache after all a run depends on (`facts`), `measured` marks what a clock said, and
-`escaping` makes control characters visible.
+`running` executes notebooks into the cache that MyST-NB reads, `provenance` keys that
+cache on everything a run depends on (`facts`), `measured` marks timings, and `escaping`
+makes control characters visible.
 """
 
 from typing import Any
@@ -15,7 +15,7 @@ from execution import measured, provenance, running
 def setup(app: Sphinx) -> dict[str, Any]:
     """Key the cache, run the pages before they are read, write the footers."""
     app.add_config_value("provenance", {}, "env")
-    app.add_config_value("page_making", "", "env")  # other extensions: other pages
+    app.add_config_value("page_making", "", "env")  # changes with the extensions
     app.connect("config-inited", provenance.configure)
     app.connect("env-before-read-docs", running.run_ahead)
     app.connect("doctree-read", measured.mark)

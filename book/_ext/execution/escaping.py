@@ -1,4 +1,4 @@
-"""Escape control characters and the marks of writing direction; neither can be seen."""
+"""Escape control characters and bidirectional marks, which are invisible."""
 
 import re
 
@@ -8,5 +8,5 @@ ACTING = re.compile(
 
 
 def escaped(text: str) -> str:
-    """Spell them out: a right-to-left override becomes ``\\u202e``."""
+    """Replace them by escapes: a right-to-left override becomes ``\\u202e``."""
     return ACTING.sub(lambda found: ascii(found[0])[1:-1], text)

@@ -1,6 +1,6 @@
-"""Say what the cells of a page run on: the library, the model, Python and torch.
+"""Collect what a page's cells run on: the library, the model, Python and torch.
 
-Every kernel runs this file by its path, so it imports nothing but the library.
+Every kernel runs this file by its path, so of the project it imports only the library.
 """
 
 import hashlib
@@ -15,14 +15,14 @@ from hardway.checkpoint import expected_shapes
 
 
 def model_directory() -> Path:
-    """Return where the model is that the book runs on."""
+    """Return the directory of the model that the book runs on."""
     return hub.find("auto").absolute()
 
 
 def facts() -> dict[str, str]:
     """Describe the library and the model that ``import hardway`` finds here.
 
-    Raises `OSError` or `ValueError` where the model is not there or not a GPT-2.
+    Raises `OSError` or `ValueError` if the model is missing or isn't a GPT-2.
     """
     directory = model_directory()
     shapes = expected_shapes(Config.from_file(directory / "config.json"))
@@ -41,11 +41,7 @@ def facts() -> dict[str, str]:
 
 
 def tree_hash(directory: Path, *kinds: str) -> str:
-    """Hash the files of some kinds below a directory, names and contents.
-
-    The kinds are patterns; without any, they are those that a page can come from: code
-    and data.
-    """
+    """Hash names and contents of files below a directory, by default code and data."""
     digest = hashlib.sha256()
     kinds = kinds or ("*.py", "*.json")
     found = {path for kind in kinds for path in directory.rglob(kind)}
@@ -56,6 +52,6 @@ def tree_hash(directory: Path, *kinds: str) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Hash a file, in pieces that fit in memory."""
+    """Hash a file, without reading it into memory at once."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

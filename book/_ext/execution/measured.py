@@ -1,7 +1,7 @@
-"""Mark what a clock said: a cell with the tag ``measured`` may differ in another run.
+"""Mark timings: the output of a cell with the tag ``measured`` may differ between runs.
 
-Everything else on the page has to be the same in every build
-(``tools/reproducible.py``), and prose never quotes a measured number (`lint.numbers`).
+Everything else must be the same in every build (``tools/reproducible.py``), and prose
+never quotes a measured number (`lint.numbers`).
 """
 
 from collections.abc import Iterator
@@ -26,6 +26,6 @@ def measured(doctree: nodes.document) -> Iterator[nodes.container]:
 
 
 def mark(app: Sphinx, doctree: nodes.document) -> None:
-    """Write the note below each measured cell."""
+    """Append the note to each measured cell."""
     for cell in measured(doctree):
         cell += nodes.paragraph("", NOTE, classes=["measured"])

@@ -1,9 +1,8 @@
-"""Make a page depend on what it ran on, say it in the footer, and refuse another.
+"""Key the execution cache on what the cells run on, and show it in the footer.
 
-MyST-NB's cache knows a page's cells and nothing else, so a change of the library would
-leave old output beside new listings. Here the cache's directory is named after a hash
-of everything the cells run on, and every page is read again when that hash changes.
-Each page states what its own kernel said; `lint.provenance` compares.
+MyST-NB's cache is keyed on a page's cells alone, so a change of the library would leave
+old output beside new listings. Here the cache's directory is named by a hash of
+everything the cells run on, and every page is read again when that hash changes.
 """
 
 import hashlib
@@ -20,17 +19,15 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ConfigError
 
 from execution.facts import facts, file_hash, model_directory, tree_hash
-from literate.listings import BOOK
-from literate.pieces import LIBRARY
+from paths import BOOK, EXTENSIONS, LIBRARY
 
 CACHES_KEPT = 4  # so that undoing a change of the library runs nothing again
-EXTENSIONS = BOOK / "_ext"
-LOOKS = (BOOK / "_static", BOOK / "_templates")
+ASSETS = (BOOK / "_static", BOOK / "_templates")
 RUN_BY = ("running.py", "escaping.py")
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Point the execution cache at what this build runs on."""
+    """Set the execution cache's directory and the kernels' environment."""
     known = known_facts()
     files = [*(EXTENSIONS / "execution" / name for name in RUN_BY), *data_files(BOOK)]
     hashes = {path.name: file_hash(path) for path in files}
@@ -42,22 +39,22 @@ def configure(app: Sphinx, config: Config) -> None:
     for old in sorted(caches.glob("*/"), key=os.path.getmtime)[:-CACHES_KEPT]:
         shutil.rmtree(old)
     config.provenance = known
-    looks = [tree_hash(directory, "*") for directory in LOOKS]
-    config.page_making = "".join([key, tree_hash(EXTENSIONS, "*.py", "*.svg"), *looks])
+    assets = [tree_hash(directory, "*") for directory in ASSETS]
+    config.page_making = "".join([key, tree_hash(EXTENSIONS, "*.py", "*.svg"), *assets])
     config.nb_execution_cache_path = str(caches / key)
-    # The kernels inherit these: the model wherever they start, and sums that do not
-    # depend on the number of cores.
+    # Kernels inherit these: an absolute path to the model, and one thread, so that sums
+    # don't depend on the number of cores.
     os.environ["HARDWAY_MODEL"] = str(model_directory())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def data_files(directory: Path) -> list[Path]:
-    """Return the files of data beside the pages, which their cells may read."""
+    """Return the data files that the pages' cells may read."""
     return sorted(directory.glob("*.json"))
 
 
 def known_facts() -> dict[str, str]:
-    """Say what this build runs on; it must be the library that the pages print."""
+    """Return what this build runs on; raise if it isn't the library that it prints."""
     try:
         known = facts()
     except (OSError, ValueError) as error:
@@ -71,7 +68,7 @@ def known_facts() -> dict[str, str]:
 
 
 def ran_on(env: BuildEnvironment, page: str) -> dict[str, str]:
-    """Return what the kernel of a page said of itself, of a page without cells {}."""
+    """Return the facts that a page's kernel reported; {} for a page without cells."""
     metadata = env.metadata[page]
     missing = {"model": "not recorded"} if "kernelspec" in metadata else {}
     ran: dict[str, str] = metadata.get("language_info", {}).get("ran_on", missing)
@@ -81,13 +78,13 @@ def ran_on(env: BuildEnvironment, page: str) -> dict[str, str]:
 def add_footer(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Write below each page what it ran on; a page without cells names the build."""
+    """Add to each page what it ran on, or the build's facts if it has no cells."""
     ran = ran_on(app.env, page) if page in app.env.found_docs else {}
     context["theme_extra_footer"] = footer(ran or app.config.provenance)
 
 
 def footer(known: dict[str, str]) -> str:
-    """Write the facts as one line of HTML."""
+    """Format the facts as HTML."""
     return (
         '<p class="provenance">This copy ran on the model '
         f"<b>{escape(known['model'])}</b>, {known['parameters']} parameters, "

@@ -1,9 +1,9 @@
-"""Run the notebooks of the pages before Sphinx reads them, into MyST-NB's cache.
+"""Execute the pages' notebooks into MyST-NB's cache before Sphinx reads them.
 
-MyST-NB would run one page after the other, and break a line that a kernel sent in two
-parts. Here two pages run at a time (one that measures time runs alone), and control
-characters in what cells print are escaped. In the end the kernel itself is asked what
-it ran on; the answer stays with the notebook in the cache, where `provenance` reads it.
+MyST-NB would run one page at a time, and split a line that a kernel sent in two parts.
+Here two run concurrently (a page with timings runs alone), and control characters in
+outputs are escaped. Last, the kernel reports the `facts`; they stay in the cached
+notebook, where `provenance` reads them.
 """
 
 import json
@@ -31,7 +31,7 @@ from execution.measured import is_measured
 logger = logging.getLogger(__name__)
 
 Run = tuple[Path, NotebookNode]
-AT_ONCE = 2  # each may have a model of full size in memory
+AT_ONCE = 2  # each may hold a full-size model in memory
 
 QUESTION = f"""
 import json, runpy
@@ -40,11 +40,11 @@ print(json.dumps(runpy.run_path({facts.__file__!r})["facts"]()))
 
 
 def run_ahead(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
-    """Run the pages that the cache lacks, those that measure time one by one."""
+    """Run the notebooks that the cache lacks, those with timings one by one."""
     if env.mystnb_config.execution_mode != "cache":  # type: ignore[attr-defined]
         return
     cache = get_cache(app.config.nb_execution_cache_path)
-    # By what is run: of two pages with the same cells, one.
+    # Keyed by hash: pages with the same cells run once.
     together: dict[str, Run] = {}
     alone: dict[str, Run] = {}
     for path, notebook in read(env, pages):
@@ -62,7 +62,7 @@ def run_ahead(app: Sphinx, env: BuildEnvironment, pages: list[str]) -> None:
 
 
 def read(env: BuildEnvironment, pages: list[str]) -> Iterator[Run]:
-    """Yield the pages that have cells, as MyST-NB will read them."""
+    """Yield the notebooks of the pages that have cells, as MyST-NB will read them."""
     settings = env.myst_config, env.mystnb_config  # type: ignore[attr-defined]
     for page in pages:
         path = env.doc2path(page)
@@ -72,7 +72,7 @@ def read(env: BuildEnvironment, pages: list[str]) -> Iterator[Run]:
 
 
 def run_all(notebooks: Iterable[Run], at_once: int, timeout: int) -> Iterator[Run]:
-    """Run some at once. One that fails ends the build, when those that run are done."""
+    """Run up to `at_once` notebooks concurrently; a failure cancels those not begun."""
     with ThreadPoolExecutor(at_once) as pool:
         try:
             runs = [pool.submit(run, *each, timeout) for each in notebooks]
@@ -81,7 +81,7 @@ def run_all(notebooks: Iterable[Run], at_once: int, timeout: int) -> Iterator[Ru
         except SphinxError:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        except KeyboardInterrupt:  # of which the kernels do not hear
+        except KeyboardInterrupt:  # the kernels don't receive it
             pool.shutdown(wait=False, cancel_futures=True)
             for kernel in psutil.Process().children():
                 kernel.kill()
@@ -89,10 +89,10 @@ def run_all(notebooks: Iterable[Run], at_once: int, timeout: int) -> Iterator[Ru
 
 
 def run(path: Path, notebook: NotebookNode, timeout: int) -> Run:
-    """Run every cell, then one more, whose output becomes the notebook's metadata."""
+    """Run every cell, and record the kernel's facts in the notebook's metadata."""
     notebook.cells.append(nbformat.v4.new_code_cell(QUESTION))
     try:
-        # A kernel that has answered has nothing to save, and takes a second to tidy up.
+        # An orderly shutdown would take a second, and the kernel has nothing to save.
         nbclient.execute(
             notebook,
             cwd=str(path.parent),
@@ -107,13 +107,13 @@ def run(path: Path, notebook: NotebookNode, timeout: int) -> Run:
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             escape(output)
-    # Of a notebook's metadata, the cache keeps this part.
+    # The cache keeps no other part of the metadata.
     notebook.metadata["language_info"]["ran_on"] = json.loads(question.outputs[0].text)
     return path, notebook
 
 
 def escape(output: NotebookNode) -> None:
-    """Escape what acts in an output's text: printed, the value of a cell, or glued."""
+    """Escape control characters in an output's text."""
     texts = output.get("data", output)
     for kind, text in texts.items():
         if "text" in kind and isinstance(text, str):

@@ -1,4 +1,4 @@
-"""Check the book when Sphinx has read all pages: ``check(env) -> Iterator[Problem]``."""
+"""Check the book after reading; each check is ``check(env) -> Iterator[Problem]``."""
 
 from typing import Any
 

@@ -14,7 +14,7 @@ from literate import listings, program, source_pages
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives, the role, the reference's links and the source pages."""
     app.setup_extension("sphinx.ext.autodoc")
-    app.add_config_value("files_address", "", "env")  # "env": it is in the links
+    app.add_config_value("files_address", "", "env")  # in the links
     app.add_directive("listing", listings.Listing)
     app.add_role("listing", listings.role)
     app.add_directive("whole-program", program.WholeProgram)

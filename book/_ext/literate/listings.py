@@ -3,9 +3,9 @@
     ```{listing} attention.softmax
     ```
 
-``:whole:`` prints a class with its methods, or a whole module. ``:again:`` marks a piece
-that another listing prints; every piece has one listing without it (checked by
-`lint.completeness`), which the role ``{listing}`attention.softmax``` links to.
+``:whole:`` prints a class with its methods, or a whole module. ``:again:`` marks a
+repeated listing; every piece has one without it (see `lint.completeness`), which the
+role ``{listing}`attention.softmax``` links to.
 """
 
 import re
@@ -64,7 +64,7 @@ class Listing(SphinxDirective):
     def code(self, piece: Piece) -> nodes.literal_block:
         """Return the code, numbered as in the file."""
         code = textwrap.dedent(piece.text)
-        block = nodes.literal_block(code, code)  # Sphinx highlights it only if both are equal
+        block = nodes.literal_block(code, code)  # not highlighted if they differ
         block["language"], block["linenos"] = "python", True
         block["highlight_args"] = {"linenostart": piece.first}
         self.set_source_info(block)
@@ -105,7 +105,7 @@ def label(name: str) -> str:
 
 
 def link(name: str) -> addnodes.pending_xref:
-    """Return a link to a piece's listing, with the text «chapter 4» or «an appendix»."""
+    """Return a link to a piece's listing: «chapter 4», say, or «an appendix»."""
     text = nodes.inline("", printed().get(name, "no page"))
     return addnodes.pending_xref(
         "", text, refdomain="std", reftype="ref", reftarget=label(name),

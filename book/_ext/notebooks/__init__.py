@@ -1,7 +1,7 @@
-"""Offer every page as a notebook that holds its outputs and runs anywhere.
+"""Export every page as an executed notebook that runs anywhere.
 
-`writing` makes the notebooks from what the pages ran, `plain` puts MyST's Markdown in
-plain terms, and `buttons` lead to them.
+`writing` writes the notebooks, `plain` converts MyST to plain Markdown, and `buttons`
+links the pages to them.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from notebooks import buttons, writing
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add buttons after the theme's own; write the notebooks after the pages."""
+    """Add buttons after the theme's, and write the notebooks after the pages."""
     app.connect("html-page-context", buttons.add, priority=600)
     app.connect("build-finished", writing.write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

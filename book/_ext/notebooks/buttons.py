@@ -1,4 +1,4 @@
-"""Put buttons on a page that download its notebook, or open it where it can run."""
+"""Add buttons that download a page's notebook, or open it in Colab or Binder."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ Button = dict[str, Any]
 def add(
     app: Sphinx, docname: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Put the notebook among a page's downloads, and what opens it at once beside."""
+    """Add the download button, and the launch buttons if the book is on GitHub."""
     if not is_notebook(app.env, docname):
         return
     name = file_name(docname)
@@ -27,7 +27,7 @@ def add(
 
 
 def launches(on_github: str, name: str) -> Button:
-    """Return the buttons that open a notebook where nothing has to be installed."""
+    """Return the launch buttons for Colab and Binder."""
     colab = (
         f"https://colab.research.google.com/github/{on_github}/blob/notebooks/{name}"
     )
@@ -46,5 +46,5 @@ def launches(on_github: str, name: str) -> Button:
 
 
 def button(text: str, url: str, tooltip: str, icon: str) -> Button:
-    """Return a link in a form that the theme understands."""
+    """Return a button as the theme expects it."""
     return {"type": "link", "text": text, "url": url, "tooltip": tooltip, "icon": icon}

@@ -1,8 +1,7 @@
-"""Put a page's Markdown in plain terms, which any program for notebooks can show.
+"""Convert a page's MyST to plain Markdown, which any notebook viewer can render.
 
-MyST's directives, roles and labels mean something to a build of the book and to nothing
-else. Here each kind that the book uses has a function, named in `BLOCKS`, `DIRECTIVES`
-or `ROLES`; a kind without one is a warning, and a warning fails the build.
+Each directive, role and block type that the book uses has a function in `BLOCKS`,
+`DIRECTIVES` or `ROLES`; one without is a warning, and a warning fails the build.
 """
 
 import mimetypes
@@ -31,7 +30,7 @@ from literate.pieces import find_pieces, joined
 
 logger = logging.getLogger(__name__)
 
-# What every program for notebooks understands; the text inside is looked at as well.
+# Block types that stay as they are; the text in them is converted.
 TABLE = {"table", "thead", "tbody", "tr", "th", "td"}
 LISTS = {"bullet_list", "ordered_list", "list_item"}
 COMMONMARK = {"heading", "paragraph", "inline", "blockquote", "hr"} | TABLE | LISTS
@@ -50,36 +49,33 @@ SPECIAL = re.compile(r"[\\`*_\[\]<>|$~#]")
 
 @dataclass(frozen=True)
 class Page:
-    """A page of the book: what its text may refer to."""
+    """A page, with what its text may refer to."""
 
     env: BuildEnvironment
     docname: str
-    quoted: Mapping[str, str]  # the values that its cells recorded
+    quoted: Mapping[str, str]  # the values that its cells glued
     site: str = ""  # where the book is published
 
     name = "notebook"  # the pages of this "builder" are notebooks
 
     def get_relative_uri(self, here: str, there: str, typ: str | None = None) -> str:
-        """Return the address of another page: its notebook, or where it is on the web.
-
-        Sphinx asks this of a builder when it resolves a reference.
-        """
+        """Return the URL of another page's notebook or web page, as a builder does."""
         if is_notebook(self.env, there):
             return f"{PurePosixPath(there).name}.ipynb"
         return f"{self.site}{there}.html" if self.site else ""
 
     def warn(self, problem: str) -> None:
-        """Fail the build, unless it excuses warnings."""
+        """Log a warning, which fails the build."""
         logger.warning("the notebook: %s", problem, location=self.docname)
 
 
 def is_notebook(env: BuildEnvironment, docname: str) -> bool:
-    """Return whether a page has cells; one without them becomes no notebook."""
+    """Return whether a page has cells, and so a notebook."""
     return "kernelspec" in env.metadata.get(docname, {})
 
 
 def in_plain_terms(page: Page, text: str) -> str:
-    """Return Markdown without what only a build of the book understands."""
+    """Convert MyST to plain Markdown."""
     lines, written, done = text.split("\n"), [], 0
     for token in blocks(page, text):
         first, last = token.map or (done, done)
@@ -94,7 +90,7 @@ def in_plain_terms(page: Page, text: str) -> str:
 
 
 def blocks(page: Page, text: str) -> Iterator[Token]:
-    """Yield the blocks that have a function here, and warn of those nobody knows."""
+    """Yield the blocks to convert, and warn of unknown ones."""
     config: MdParserConfig = vars(page.env)["myst_config"]
     for token in create_md_parser(config, RendererHTML).parse(text):
         if token.type in BLOCKS:
@@ -104,19 +100,18 @@ def blocks(page: Page, text: str) -> Iterator[Token]:
 
 
 def fitted(plain: str, token: Token, line: str) -> list[str]:
-    """Put a block where the old one was: in a list item, say, or in a quote."""
+    """Indent a block as the original was, in a list item or a quote."""
     before = line[: line.index(token.markup)]
     indent = re.sub(r"[^>\s]", " ", before)
     fitted = textwrap.indent(plain, indent, lambda _: True).removeprefix(indent)
     return [line.rstrip() for line in f"{before}{fitted}".splitlines()]
 
 
-# Blocks: each returns the plain Markdown, nothing where a reader sees nothing, or None
-# where the block is plain already.
+# Blocks: each returns plain Markdown, or None if the block is plain already.
 
 
 def fence(page: Page, token: Token) -> str | None:
-    """Hand a directive to its function; a block of code stays."""
+    """Convert a directive; leave a block of code."""
     match = DIRECTIVE.fullmatch(token.info.strip())
     if match is None:
         return None
@@ -131,15 +126,12 @@ def fence(page: Page, token: Token) -> str | None:
 
 
 def display_math(page: Page, token: Token) -> str:
-    """Write a formula; the label of a numbered one becomes its number."""
+    """Convert a block of math, its label to its number."""
     return formula(page, token.content, token.info)
 
 
 def formula(page: Page, content: str, label: str) -> str:
-    """Write a formula on one line, which may stand in a quote.
-
-    Sphinx aligns a formula of several lines by itself; a notebook wants to be told.
-    """
+    """Return a formula on one line, which is valid in a quote, aligned as by Sphinx."""
     content = " ".join(content.split())
     if r"\\" in content and r"\begin{" not in content:
         content = rf"\begin{{aligned}} {content} \end{{aligned}}"
@@ -165,10 +157,7 @@ BLOCKS: dict[str, Callable[[Page, Token], str | None]] = {
 
 
 def listing(page: Page, name: str, options: Mapping[str, str], body: str) -> str:
-    """Write a piece of the library as a block of code, headed by its place.
-
-    It is no code cell, because the head of a class, or a method, would not run alone.
-    """
+    """Return a piece as a block of code: not a cell, because it may not run alone."""
     try:
         piece = joined(find_pieces(name, whole="whole" in options))
     except LookupError as error:
@@ -178,24 +167,24 @@ def listing(page: Page, name: str, options: Mapping[str, str], body: str) -> str
 
 
 def admonition(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
-    """Write a box as a quote with a bold title."""
+    """Return an admonition as a quote with a bold title."""
     text = f"**{inline(page, title)}**\n\n{in_plain_terms(page, body)}"
     return textwrap.indent(text, "> ", lambda line: True).replace("> \n", ">\n")
 
 
 def math(page: Page, first: str, options: Mapping[str, str], body: str) -> str:
-    """Write a formula that stands in a directive."""
+    """Convert a math directive."""
     return formula(page, f"{first}\n{body}", options.get("label", ""))
 
 
 def dropdown(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
-    """Fold a text away, as programs for notebooks understand it."""
+    """Return a dropdown as HTML details."""
     text = in_plain_terms(page, body)
     return f"<details><summary>{inline(page, title)}</summary>\n\n{text}\n\n</details>"
 
 
 def figure(page: Page, path: str, options: Mapping[str, str], body: str) -> str:
-    """Put a drawing into the notebook itself; below it, its number and its caption."""
+    """Embed a figure, with its number and caption."""
     _, file = page.env.relfn2path(path, page.docname)
     data = b64encode(Path(file).read_bytes()).decode()
     number = cross_reference("std", "numref", page, options["name"])
@@ -206,13 +195,13 @@ def figure(page: Page, path: str, options: Mapping[str, str], body: str) -> str:
 
 
 def exercise(page: Page, title: str, options: Mapping[str, str], body: str) -> str:
-    """Write an exercise as a box, numbered as on the page."""
+    """Return an exercise as an admonition, numbered as on the page."""
     number = cross_reference("std", "numref", page, options["label"])
     return admonition(page, f"{number}. {title}" if title else number, {}, body)
 
 
 def solution(page: Page, label: str, options: Mapping[str, str], body: str) -> str:
-    """Head a solution, which goes on in the cells below it."""
+    """Return the heading of a solution."""
     return f"**Solution to {cross_reference('std', 'numref', page, label)}**"
 
 
@@ -232,10 +221,7 @@ DIRECTIVES: dict[str, Callable[[Page, str, Mapping[str, str], str], str]] = {
 
 
 def inline(page: Page, text: str) -> str:
-    """Put the roles and links of a text in plain terms, and leave its code alone.
-
-    A formula goes on one line: within a quote, a second line would begin with a sign.
-    """
+    """Convert roles and links, put formulas on one line, and leave code alone."""
 
     def plain(match: re.Match[str]) -> str:
         if match["code"]:
@@ -253,9 +239,9 @@ def inline(page: Page, text: str) -> str:
 
 
 def link(page: Page, match: re.Match[str]) -> str:
-    """Let a link between pages lead to a notebook; fill in the title where it is empty.
+    """Convert a link between pages to the notebook, with the title as default text.
 
-    Within a page there is nothing to lead to: anchors differ from program to program.
+    A link within a page becomes text, because viewers' anchors differ.
     """
     path, _, anchor = match["target"].partition("#")
     if re.match(r"https?:|mailto:", path):
@@ -270,7 +256,7 @@ def link(page: Page, match: re.Match[str]) -> str:
 
 
 def heading(page: Page, docname: str, anchor: str) -> tuple[str, str]:
-    """Return the page that an anchor is on, and its title."""
+    """Return an anchor's page and title."""
     if not anchor:
         return docname, page.env.titles[docname].astext()
     slugs = page.env.metadata[docname].get("myst_slugs", {})
@@ -284,25 +270,25 @@ def heading(page: Page, docname: str, anchor: str) -> tuple[str, str]:
 
 
 def reference(page: Page, docname: str, text: str) -> str:
-    """Write a link to a page, or plain words where there is nothing to lead to."""
+    """Return a link to a page, or plain text if there is no URL."""
     address = page.get_relative_uri(page.docname, docname)
     return f"[{text}]({address})" if address and docname != page.docname else text
 
 
 def glued(page: Page, name: str) -> str:
-    """Return a value of the run, as the page shows it."""
+    """Return a glued value, as the page shows it."""
     if name not in page.quoted:
         page.warn(f"no cell recorded a value called {name!r}")
     return escaped(page.quoted.get(name, name))
 
 
 def escaped(text: str) -> str:
-    """Keep Markdown from reading anything into a value."""
+    """Escape Markdown's special characters."""
     return SPECIAL.sub(r"\\\g<0>", text)
 
 
 def cross_reference(domain: str, role: str, page: Page, text: str) -> str:
-    """Write a cross-reference as Sphinx resolves it on the page."""
+    """Return a cross-reference as Sphinx resolves it."""
     match = ReferenceRole.explicit_title_re.match(text)
     title, target = match.groups() if match else (text, text)
     content = nodes.inline(title, title)

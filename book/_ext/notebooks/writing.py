@@ -1,8 +1,7 @@
-"""Write the notebooks at the end of a build, in ``notebooks`` beside the pages.
+"""Write the notebooks into ``notebooks`` beside the pages at the end of a build.
 
-MyST-NB leaves the pages as it ran them in ``jupyter_execute``; here they are put in
-plain terms. Files of data that lie beside the pages go along. Where the book is
-published on GitHub, the folder is pushed to a branch called ``notebooks``, from which
+They are MyST-NB's, from ``jupyter_execute``, converted to plain Markdown, with the data
+files they read. On GitHub, the folder is pushed to the branch ``notebooks``, from which
 Colab and Binder open it.
 """
 
@@ -64,18 +63,18 @@ def write(app: Sphinx, exception: Exception | None) -> None:
 
 
 def file_name(docname: str) -> str:
-    """Name the notebook of a page."""
+    """Return the file name of a page's notebook."""
     return f"{PurePosixPath(docname).name}.ipynb"
 
 
 def published_package(app: Sphinx) -> str:
-    """Return what pip installs the package by, or nothing where it is not published."""
+    """Return the package's pip requirement, or "" if it isn't published."""
     repository, at = app.config.repository, revision(app.config)
     return f"hardway[plots] @ git+{repository}@{at}" if repository else ""
 
 
 def notebook(app: Sphinx, docname: str) -> NotebookNode:
-    """Make the notebook of one page from what MyST-NB ran."""
+    """Convert the notebook that MyST-NB ran for a page."""
     path = Path(app.outdir).parent / "jupyter_execute" / f"{docname}.ipynb"
     values = glued_values(path.with_suffix(".glue.json"))
     page = Page(app.env, docname, values, app.config.html_baseurl)
@@ -92,19 +91,16 @@ def notebook(app: Sphinx, docname: str) -> NotebookNode:
 
 
 def executed(app: Sphinx, path: Path) -> NotebookNode:
-    """Read a notebook with its outputs.
-
-    Where MyST-NB took them from its cache, it wrote the notebook without them.
-    """
+    """Read a notebook, with the outputs that MyST-NB left in its cache."""
     notebook: NotebookNode = nbformat.read(path, as_version=4)
-    with suppress(KeyError):  # a page may be exempt from the cache
+    with suppress(KeyError):  # not in the cache
         cache = get_cache(app.config.nb_execution_cache_path)
         _, notebook = cache.merge_match_into_notebook(notebook)
     return notebook
 
 
 def opening(app: Sphinx, docname: str) -> Iterator[NotebookNode]:
-    """Say what the notebook is and what it needs, and fetch that where it can be."""
+    """Yield the introduction, and a cell that installs the package if published."""
     package = published_package(app)
     note = NOTE if package else NOTE_UNPUBLISHED
     site = app.config.html_baseurl
@@ -115,7 +111,7 @@ def opening(app: Sphinx, docname: str) -> Iterator[NotebookNode]:
 
 
 def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
-    """Keep a cell with its outputs; its picture is described as on the page."""
+    """Yield a cell with its outputs, alt text and caption."""
     if not cell.execution_count:
         page.warn(f"a cell was not run: {cell.source[:40]}")
     wishes = cell.metadata.get("mystnb", {})
@@ -135,7 +131,7 @@ def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
 
 
 def alt_text(page: Page, cell: NotebookNode) -> str:
-    """Return what a cell says for those who do not see its picture."""
+    """Return the alt text of a cell's figure, or warn."""
     alt: str = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
     if not alt:
         page.warn(f"a picture has no alt text: {cell.source[:40]}")
@@ -143,12 +139,12 @@ def alt_text(page: Page, cell: NotebookNode) -> str:
 
 
 def is_glue(output: NotebookNode) -> bool:
-    """Return whether an output is a value recorded for the prose, not one to see."""
+    """Return whether an output is a glued value."""
     return "scrapbook" in output.get("metadata", {})
 
 
 def glued_values(record: Path) -> dict[str, str]:
-    """Read what the cells of a page recorded for its prose to quote."""
+    """Read the values that a page's cells glued."""
     if not record.is_file():
         return {}
     outputs = json.loads(record.read_text(encoding="utf-8"))

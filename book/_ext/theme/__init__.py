@@ -1,4 +1,4 @@
-"""Lay the pages out: what is folded, drawn, credited, left out, and where they live."""
+"""Lay out the pages: folds, figures, citations, page weight and URLs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from theme import credits, diagram, folds, pictures, publishing, slimming
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Settle the addresses before any other extension looks at them."""
+    """Register all; URLs first, because other extensions read them."""
     credits.register(app)
     slimming.register(app)
     app.add_config_value("repository", "", "env")

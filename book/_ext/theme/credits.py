@@ -1,7 +1,7 @@
-"""Credit sources by author and year, «Ba et al. 2016», and list them under that name.
+"""Cite sources by author and year, «Ba et al. 2016», in the text and in the list.
 
-sphinxcontrib-bibtex does the work; its own author-year style has square brackets and a
-comma, and its lists have labels such as «BKH16», which no sentence of the book uses.
+The author-year style of sphinxcontrib-bibtex has square brackets and a comma in the
+text, and labels such as «BKH16» in the list.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ round_brackets = partial(BracketStyle, left="(", right=")")
 
 @dataclass
 class Credit(AuthorYearReferenceStyle):
-    """How a sentence names a source: «Ba et al. (2016)», or «(Ba et al. 2016)»."""
+    """The citation style: «Ba et al. (2016)», or «(Ba et al. 2016)»."""
 
     bracket_textual: BracketStyle = field(default_factory=round_brackets)
     bracket_parenthetical: BracketStyle = field(default_factory=round_brackets)
@@ -34,21 +34,21 @@ class Credit(AuthorYearReferenceStyle):
 
 
 class Label(BaseLabelStyle):  # type: ignore[misc]
-    """How the list names a source: as the sentences do."""
+    """The bibliography's label style: the same."""
 
     def format_labels(self, sorted_entries: Sequence[Entry]) -> Iterator[str]:
-        """Return the label of every entry."""
+        """Return the entries' labels."""
         return map(label, sorted_entries)
 
 
 class Bibliography(Alphabetical):  # type: ignore[misc]
-    """How the list shows a source."""
+    """The bibliography's style, with those labels."""
 
     default_label_style = Label
 
 
 def label(entry: Entry) -> str:
-    """Name a source by its authors and its year."""
+    """Return an entry's authors and year."""
     people = entry.persons["author"]
     names = [" ".join(person.prelast_names + person.last_names) for person in people]
     who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
@@ -58,14 +58,14 @@ def label(entry: Entry) -> str:
 def bibliographies(
     app: Sphinx, env: BuildEnvironment, *changes: set[str]
 ) -> Iterator[str]:
-    """Name the pages to read again when any page may have cited something new."""
+    """Return the bibliography's pages as outdated when any page changes."""
     if any(changes):
         for key in cast(BibtexDomain, env.get_domain("cite")).bibliographies:
             yield key.docname
 
 
 def register(app: Sphinx) -> None:
-    """Register the styles under the names that the settings use."""
+    """Register the styles as ``credit``."""
     register_plugin("sphinxcontrib.bibtex.style.referencing", "credit", Credit)
     register_for_pybtex("pybtex.style.formatting", "credit", Bibliography)
     app.setup_extension("sphinxcontrib.bibtex")

@@ -1,10 +1,10 @@
-"""The ``{pipeline}`` directive: the whole machine as one picture, the current part lit.
+"""The ``{pipeline}`` directive: a diagram of the model, the current part highlighted.
 
     ```{pipeline} attention
     ```
 
-The parts bear the names of the library's modules. A reader clicks a part to go to its
-chapter; the lit one is bold and framed, so that color is not needed to see it.
+Parts are named after modules and link to chapters. The highlighted one is also bold and
+framed, so that it doesn't depend on color.
 """
 
 import re
@@ -21,19 +21,19 @@ CAPTION = "The whole machine. Click a part to open its chapter."
 
 
 class Pipeline(SphinxDirective):
-    """Draw the machine; the argument, if any, names the part that is lit."""
+    """Draw the diagram; the optional argument names the part to highlight."""
 
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Return the picture, drawn into the page, whose colors it takes."""
+        """Return the diagram as inline SVG, so that the theme colors it."""
         lit = self.arguments[0] if self.arguments else ""
         if lit and lit not in PARTS:
             raise self.error(f"the machine has no part {lit!r}; it has {list(PARTS)}")
         return [nodes.raw("", self.figure(lit), format="html")]
 
     def figure(self, lit: str) -> str:
-        """Write the picture and its caption as HTML."""
+        """Return the HTML of the diagram and its caption."""
 
         def part(match: re.Match[str]) -> str:
             name, page, box = match.groups()

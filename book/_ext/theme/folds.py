@@ -1,8 +1,8 @@
-"""Fold what would stand in a reader's way: answers before they are guessed, and checks.
+"""Fold cells: answers to *Predict* boxes, assertions, and imports.
 
-The first cells after a *Predict* box are folded, with what they put out: code can give
-away what it will find. A cell that only asserts, and one that only imports and loads
-the model, are one line that says so. Each opens with a click; on paper all are open.
+The first cells after a *Predict* box are folded together with their outputs, because
+code can give the answer away. Cells that only assert, or only import and load the
+model, collapse to one line. In print all are open.
 """
 
 import ast
@@ -18,7 +18,7 @@ LOADING = ("('auto')", "model.config")
 
 
 def fold(app: Sphinx, doctree: nodes.document) -> None:
-    """Mark the cells of a page that MyST-NB is to fold, and what their lines say."""
+    """Set the cells that MyST-NB folds, and their summary lines."""
     for cell, after_question in cells(doctree):
         if has_output(cell):
             if after_question:
@@ -30,8 +30,7 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
 def cells(doctree: nodes.document) -> Iterator[tuple[nodes.container, bool]]:
     """Yield each cell, and whether it answers a *Predict* box.
 
-    The first cell after the box that puts something out does, and so do those that
-    follow it without a word between.
+    The first cell with output after the box does, and those directly after it.
     """
     for section in doctree.findall(nodes.section):
         asked = answering = False
@@ -46,7 +45,7 @@ def cells(doctree: nodes.document) -> Iterator[tuple[nodes.container, bool]]:
 
 
 def is_cell(node: nodes.Node) -> bool:
-    """Return whether a node is a cell of code, with its code shown."""
+    """Return whether a node is a code cell with its code shown."""
     return (
         isinstance(node, nodes.container)
         and node.get("nb_element") == "cell_code"
@@ -55,20 +54,20 @@ def is_cell(node: nodes.Node) -> bool:
 
 
 def is_prediction(node: nodes.Node) -> bool:
-    """Return whether a node is a box that asks the reader for a prediction."""
+    """Return whether a node is a *Predict* box."""
     return isinstance(node, nodes.Admonition) and node[0].astext() == PREDICT
 
 
 def has_output(cell: nodes.container) -> bool:
-    """Return whether a cell puts something out."""
+    """Return whether a cell has output."""
     return bool(cell[-1].get("nb_element") == "cell_code_output")
 
 
 def in_a_line(code: str) -> str:
-    """Return what stands for a cell without output, or nothing if it is to be read."""
+    """Return the summary line of a cell without output, or "" to leave it open."""
     try:
         statements = ast.parse(code).body
-    except SyntaxError:  # a magic of IPython's
+    except SyntaxError:  # an IPython magic
         return ""
     if not statements:
         return ""
@@ -83,7 +82,7 @@ def in_a_line(code: str) -> str:
 
 
 def only_checks(statement: ast.stmt) -> bool:
-    """Return whether a statement asserts or records something, and does nothing else."""
+    """Return whether a statement only asserts or glues."""
     if isinstance(statement, ast.For | ast.If | ast.With):
         return all(map(only_checks, statement.body + getattr(statement, "orelse", [])))
     call = statement.value if isinstance(statement, ast.Expr) else None
@@ -91,27 +90,27 @@ def only_checks(statement: ast.stmt) -> bool:
 
 
 def is_import(statement: ast.stmt) -> bool:
-    """Return whether a statement imports something."""
+    """Return whether a statement is an import."""
     return isinstance(statement, ast.Import | ast.ImportFrom)
 
 
 def loads(statement: ast.stmt) -> bool:
-    """Return whether a statement names the book's model, or a part of it."""
+    """Return whether a statement loads the model or its config."""
     if not isinstance(statement, ast.Assign):
         return False
     return ast.unparse(statement.value).endswith(LOADING)
 
 
 def is_check(node: ast.AST | None) -> bool:
-    """Return whether a node of the syntax tree asserts something."""
+    """Return whether a node is an assertion."""
     return isinstance(node, ast.Assert) or called(node) == "torch.testing.assert_close"
 
 
 def called(node: ast.AST | None) -> str:
-    """Return what a node calls, if it is a call."""
+    """Return the name that a node calls, or ""."""
     return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
 
 
 def mark(cell: nodes.container, what: str, line: str) -> None:
-    """Have MyST-NB fold a part of the cell, below a line."""
+    """Have MyST-NB fold a part of the cell below a summary line."""
     cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, HIDE

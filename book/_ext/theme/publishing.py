@@ -1,8 +1,7 @@
-"""Say where the book is published: one setting, from which every address follows.
+"""Derive every published URL from one setting, ``repository: url`` in ``_config.yml``.
 
-``repository: url`` in ``_config.yml`` is the setting. Where it is empty, a build on
-GitHub Actions takes the repository it runs in. Anywhere else the pages carry no button
-that leads to a repository and no card for other sites.
+If it is empty, a build on GitHub Actions uses its own repository; any other build has
+no repository buttons and no OpenGraph card.
 """
 
 import os
@@ -21,7 +20,7 @@ letter was lost on the way.</p>
 
 
 def repository(configured: str) -> str:
-    """Return the repository's address, or nothing where the book is not published."""
+    """Return the repository's URL, or "" if the book isn't published."""
     server = os.environ.get("GITHUB_SERVER_URL", "")
     name = os.environ.get("GITHUB_REPOSITORY", "")
     here = f"{server}/{name}" if server and name else ""
@@ -29,13 +28,13 @@ def repository(configured: str) -> str:
 
 
 def name_on_github(repository: str) -> str:
-    """Return ``owner/name``, or nothing where the repository is not on GitHub."""
+    """Return ``owner/name``, or "" if the repository isn't on GitHub."""
     parts = urlsplit(repository)
     return parts.path.strip("/") if parts.netloc == "github.com" else ""
 
 
 def pages_address(repository: str) -> str:
-    """Return where GitHub Pages serves the site of a repository on GitHub."""
+    """Return the GitHub Pages URL of a repository, or ""."""
     on_github = name_on_github(repository)
     if not on_github:
         return ""
@@ -45,19 +44,19 @@ def pages_address(repository: str) -> str:
 
 
 def revision(config: Config) -> str:
-    """Name what is built: the commit, where GitHub Actions says it, or the branch."""
+    """Return what is built: the commit, if GitHub Actions names it, or the branch."""
     branch = config.html_theme_options.get("repository_branch", "main")
     return os.environ.get("GITHUB_SHA") or branch
 
 
 def files_address(config: Config) -> str:
-    """Return below which address the repository shows its files, or nothing."""
+    """Return the base URL of the repository's files, or ""."""
     at = revision(config)
     return f"{config.repository}/blob/{at}" if config.repository else ""
 
 
 def configure(app: Sphinx, config: Config) -> None:
-    """Hand the addresses to the theme and to the extensions that need them."""
+    """Set the URLs that the theme and the extensions read."""
     options = config.html_theme_options
     config.repository = repository(options.get("repository_url", ""))
     options["repository_url"] = config.repository
@@ -77,6 +76,6 @@ def configure(app: Sphinx, config: Config) -> None:
 def leave_out_card(
     app: Sphinx, page: str, template: str, context: dict[str, Any], *rest: object
 ) -> None:
-    """Without an address, write no card: its links would lead nowhere."""
+    """Disable the card if the site has no URL."""
     if not app.config.ogp_site_url:
         context["meta"] = {**(context.get("meta") or {}), "ogp_disable": True}

@@ -1,13 +1,10 @@
-"""Leave out what every page is given and this book does not use.
+"""Make the pages smaller and the build faster.
 
-`sphinx_thebe` comes with Jupyter Book unasked, and adds scripts to each page.
+`sphinx_thebe`, which Jupyter Book always sets up, adds unused scripts to each page.
 
-Pygments marks every word of a code, Sphinx every word of a name and of a signature,
-which is more than half of a page. What looks alike in the light and the dark style is
-marked alike here, and what looks like plain text is not marked.
-
-The build keeps nearly all it makes until it ends, so Python's garbage collector looks
-through it less often.
+More than half of a page would be the ``<span>`` of every token of code and every word
+of a name or signature. Here tokens that look alike in both styles share a class, and
+those that look like plain text have no span.
 """
 
 import gc
@@ -23,12 +20,12 @@ from sphinx.builders.html import StandaloneHTMLBuilder
 from sphinx.highlighting import PygmentsBridge
 
 UNUSED = "sphinx_thebe"
-COLLECT_AFTER = 50_000  # new objects: the same memory, and two thirds of the time
+COLLECT_AFTER = 50_000  # objects: the same peak memory in two thirds of the time
 Tokens = Iterable[tuple[_TokenType, str]]
 SIGNATURE = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
 PLAIN = re.compile(r'<span class="(?:[npw]|sig-return-icon)">([^<]*)</span>')
 UNBREAKABLE = re.compile(r'<span class="pre">([\w.]+|[^&])</span>', re.ASCII)
-# MyST-NB's label hides a fold's own line from screen readers; docutils' role is gone.
+# MyST-NB's label hides a fold's summary from screen readers; ARIA dropped the role.
 INACCESSIBLE = {
     ' aria-label="Toggle hidden content"': "",
     ' role="doc-biblioentry"': ' role="listitem"',
@@ -37,14 +34,14 @@ STYLES = ("pygments_light_style", "pygments_dark_style")
 
 
 class LeanFormatter(HtmlFormatter):  # type: ignore[misc]
-    """Write code with one mark for all that looks alike; see `seen_alike`."""
+    """Highlight with one class for all tokens that look alike; see `seen_alike`."""
 
     def format(self, tokensource: Tokens, outfile: IO[str]) -> None:
-        """Write the code."""
+        """Write the highlighted code."""
         super().format(self.fewer(tokensource), outfile)
 
     def fewer(self, tokens: Tokens) -> Tokens:
-        """Let each token be of the briefest kind of its look, and a space of any."""
+        """Replace token types by equivalents, so that adjacent tokens share a span."""
         alike = self.options["alike"]
         before = Token
         for kind, text in tokens:
@@ -53,21 +50,21 @@ class LeanFormatter(HtmlFormatter):  # type: ignore[misc]
 
 
 def seen_alike(styles: Iterable[str]) -> dict[_TokenType, _TokenType]:
-    """Map the kinds of token to the briefest that looks the same in all of the styles.
+    """Map token types to the one with the shortest class that all styles render alike.
 
-    What a session shows is left alone: a prompt cannot be selected, however it looks.
+    Generic types stay, because CSS makes a session's prompts unselectable.
     """
-    looks = [get_style_by_name(style).style_for_token for style in styles]
+    rules = [get_style_by_name(style).style_for_token for style in styles]
     first: dict[str, _TokenType] = {}
     return {
-        kind: first.setdefault(str([look(kind) for look in looks]), kind)
+        kind: first.setdefault(str([rule(kind) for rule in rules]), kind)
         for kind in sorted(STANDARD_TYPES, key=lambda kind: len(STANDARD_TYPES[kind]))
         if kind not in Generic
     }
 
 
 def mark_few(app: Sphinx) -> None:
-    """Let the pages' code be marked for the theme's two styles."""
+    """Give the formatter the equivalences of the theme's two styles."""
     builder = app.builder
     if isinstance(builder, StandaloneHTMLBuilder):
         options = builder.theme.get_options(builder.theme_options)
@@ -78,7 +75,7 @@ def mark_few(app: Sphinx) -> None:
 def tidy(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Take out of a page, and of its table of contents, what is not needed in it."""
+    """Remove unneeded spans and attributes from a page and its table of contents."""
     for part in {"body", "toc"} & context.keys():
         context[part] = UNBREAKABLE.sub(r"\1", context[part])
         context[part] = SIGNATURE.sub(unmarked, context[part])
@@ -87,15 +84,12 @@ def tidy(
 
 
 def unmarked(signature: re.Match[str]) -> str:
-    """Take marks that no style sheet knows off a signature, the inner ones first."""
+    """Remove unstyled spans from a signature, inner ones first."""
     return PLAIN.sub(r"\1", PLAIN.sub(r"\1", signature[0]))
 
 
 def register(app: Sphinx) -> None:
-    """Take back what the unused extension, set up before this one, has asked for.
-
-    Jupyter Book sets it up unasked, and it has no setting to be left out.
-    """
+    """Disconnect sphinx_thebe's listeners and install LeanFormatter."""
     gc.set_threshold(COLLECT_AFTER)
     for listeners in app.events.listeners.values():
         for listener in listeners[:]:
