@@ -146,7 +146,7 @@ def decode(peers: Peers) -> Runs:
 
 
 def prefill(peers: Peers, length: int = 512) -> Runs:
-    """A prompt, up to the scores of its first new token; seconds."""
+    """Run a prompt, up to the logits of its first new token; seconds."""
     text = peers.text[:length]
 
     def ours(model: GPT2) -> float:

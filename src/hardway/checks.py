@@ -109,6 +109,14 @@ def check_text(text: object) -> None:
         ) from None
 
 
+def not_empty(name: str, text: str) -> str:
+    """Return a text; raise `ValueError` for one without a character."""
+    check_text(text)
+    if not text:
+        raise ValueError(f"{name} must hold at least one character, got ''")
+    return text
+
+
 def special_tokens(allowed: Any, known: Collection[str]) -> set[str]:
     """Return the special tokens that a text may spell: ``"all"``, or some by name."""
     if allowed == "all":

@@ -203,12 +203,10 @@ def generate(
 
     Each piece is printed as it is chosen.
     """
-    from hardway import load, load_tokenizer
+    from hardway import checks, load, load_tokenizer
     from hardway.generation import decode_stream, stream
 
-    prompt = _read(prompt)
-    if not prompt:
-        raise ValueError("the prompt must hold at least one character")
+    prompt = checks.not_empty("prompt", _read(prompt))
     tokenizer, network = load_tokenizer(model), load(model)
     ids = stream(
         network, tokenizer.encode(prompt), max_new_tokens, temperature=temperature,

@@ -90,7 +90,8 @@ def stream_text(
     model's.
     """
     inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
-    ids = stream(model, tokenizer.encode(prompt), max_new_tokens, **options)
+    prompt_ids = tokenizer.encode(checks.not_empty("prompt", prompt))
+    ids = stream(model, prompt_ids, max_new_tokens, **options)
     return decode_stream(tokenizer, ids)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hardway import checks
 from hardway.tokenizer import Tokenizer
 
 N_EMBD = 8  # numbers per token
@@ -119,9 +120,7 @@ def demo(text: str, seed: int = 0) -> None:
     Raises `ValueError` for an empty text.
     """
     tokenizer = Tokenizer.from_pretrained("pocket")
-    tokens = tokenizer.encode(text)
-    if not tokens:
-        raise ValueError("text must hold at least one character")
+    tokens = tokenizer.encode(checks.not_empty("text", text))
     weights = random_weights(tokenizer.n_vocab, seed)
     read = prefill(weights, tokens)
     print(f"Input token indices: {tokens}")

@@ -115,13 +115,17 @@ class GPT2:
             raise ValueError(
                 f"tokens must be one sequence [T], got shape {list(tokens.shape)}"
             )
+        inputs.check_size(
+            "the attention weights of all layers",
+            self.config.n_layer * self.config.n_head * len(tokens) ** 2 * 4,
+        )
         steps = list(self._residual_stream(tokens[None]))
         residual = torch.stack([x[0] for x, _ in steps])
         attention = torch.stack([w[0] for _, w in steps if w is not None])
         return Trace(residual, attention, self.logits(residual[-1]))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Final layer norm, then one dot product with each row of ``wte``.
+        """Apply the final layer norm, then one dot product with each row of ``wte``.
 
         x: [..., n_embd] → float32 [..., n_vocab]. Source: Press & Wolf 2017, for the
         output matrix that is the embedding matrix again.
