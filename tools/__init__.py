@@ -1,12 +1,9 @@
-"""Programs around the book: before its build, on the built pages, on its notebooks.
+"""Programs that ``make`` runs around the book: ``python -m tools.audit _build/html``.
 
-    python -m tools.audit _build/html
-
-They share modules with the book's Sphinx extensions.
+They import modules of the book's Sphinx extensions.
 """
 
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.append(str(REPOSITORY / "book" / "_ext"))
+sys.path.append(str(Path(__file__).resolve().parents[1] / "book" / "_ext"))

@@ -1,11 +1,10 @@
-"""Read the built pages once more and prove what they promise.
+"""Audit the built pages.
 
     python -m tools.audit _build/html
 
-The links of every page lead somewhere, it needs no network, and its footer says what it
-ran on, the same as every other page's. A browser obeys only what the theme has put into
-every page, and nothing that came from data. No page is heavy. A page of the book shows
-the library's lines as they are, describes its pictures, and holds no traceback.
+Links resolve, nothing is fetched from the network, no script or handler but the theme's
+can run, all footers name the same library and model, and no page is heavy. A page of
+the book prints the library exactly, describes its figures, and has no traceback.
 """
 
 import re
@@ -24,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from bs4 import BeautifulSoup, Tag
 
 from execution.escaping import ACTING
-from tools import REPOSITORY
+from paths import REPOSITORY
 
 # What a browser fetches when a page is opened.
 FETCHED = (
@@ -37,7 +36,7 @@ ADDRESSES = ("href", "src", "action", "formaction", "data", "xlink:href", "poste
 SCHEMES = {"http", "https", "mailto"}
 THEME_PAGES = {"search.html"}  # with a script that only it needs
 THEME_HANDLERS = {"toggleFullScreen()", "window.print()"}
-# What has no place in a text: it would run, or change how the rest of the page is read.
+# Not allowed in an article: these run, or change how the page is parsed.
 FOREIGN = (
     "script, iframe, object, embed, base, form, meta, link, style, template, animate, "
     "set"
@@ -45,16 +44,15 @@ FOREIGN = (
 OWN_NAME = re.compile(r"DOCUMENTATION_OPTIONS\.pagename = '[\w/-]+';")
 STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
 OUTPUT = "div, img, pre, pre *, figure, figure *"
-HEAVIEST = 300_000  # bytes of a page and of the files that only it uses
+HEAVIEST = 300_000  # bytes, of a page and the files that only it uses
 KINDS = {"code": "pre", "tables": "table", "formulas": ".math", "navigation": "nav"}
-
 
 Link = tuple[str, Path, str]  # the address, the file and the anchor it means
 
 
 @dataclass(frozen=True)
 class Site:
-    """Where the pages are, and what the address of their root will be, as links say."""
+    """The pages' directory, and the URL path that it is served at."""
 
     root: Path
     prefix: str
@@ -62,7 +60,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Page:
-    """What one page says: its own faults, and what only all pages together judge."""
+    """A page's own faults, and what is checked across pages."""
 
     faults: list[str]
     anchors: set[str]
@@ -76,11 +74,8 @@ Pages = Mapping[Path, Page]
 
 
 def main(html: Path, mapped: Callable[..., Iterable[Page]] = map) -> int:
-    """Print every fault of the pages below ``html``; return how many there are.
-
-    ``mapped`` is ``map``, or that of a pool which looks at several pages at once.
-    """
-    parts = html.glob("_static/**/*.html")  # of the theme's: they are no pages
+    """Print every fault of the pages below ``html``; return how many there are."""
+    parts = html.glob("_static/**/*.html")  # the theme's, not pages
     found = sorted(set(html.rglob("*.html")) - set(parts))
     if not found:
         print(f"{html}: there are no pages")
@@ -106,7 +101,7 @@ def main(html: Path, mapped: Callable[..., Iterable[Page]] = map) -> int:
 
 
 def look(path: Path, site: Site) -> Page:
-    """Read a page."""
+    """Read and audit a page."""
     page = parse(path)
     return Page(
         list(audit(path, page)),
@@ -119,7 +114,7 @@ def look(path: Path, site: Site) -> Page:
 
 
 def parse(path: Path) -> BeautifulSoup:
-    """Parse a page."""
+    """Parse a page's HTML."""
     return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
 
 
@@ -129,7 +124,7 @@ def audit(path: Path, page: BeautifulSoup) -> Iterator[str]:
     yield from foreign_handlers(page)
     yield from acting_characters(page)
     if page.select_one("meta[http-equiv=refresh]"):
-        return  # it only leads on
+        return  # a redirect
     if not page.select_one(".provenance"):
         yield "its footer does not say what it ran on"
     if path.parent.name == "book":
@@ -137,7 +132,7 @@ def audit(path: Path, page: BeautifulSoup) -> Iterator[str]:
 
 
 def strangers(pages: Pages) -> Iterator[tuple[Path, str]]:
-    """Yield the pages that ran on something else than most, or are of another build."""
+    """Yield pages from another build."""
     footers = Counter(page.footer for page in pages.values() if page.footer)
     usual = max(footers, key=footers.__getitem__, default="")
     for path, page in pages.items():
@@ -150,7 +145,7 @@ def strangers(pages: Pages) -> Iterator[tuple[Path, str]]:
 
 
 def audit_article(page: BeautifulSoup) -> Iterator[str]:
-    """Yield the faults of a page of the book in what it says and shows."""
+    """Yield the faults of a page's article."""
     article = page.select_one("article.bd-article")
     if article is None:
         yield "it has no article"
@@ -164,7 +159,7 @@ def audit_article(page: BeautifulSoup) -> Iterator[str]:
 
 
 def unfaithful_listings(article: Tag) -> Iterator[str]:
-    """Compare each listing with the lines of the file that its caption names."""
+    """Yield listings that differ from the lines that their captions name."""
     for listing in article.select("div.listing"):
         caption = "".join(tag.get_text() for tag in listing.select(".caption-text"))
         path, first, last = re.findall(r"^(\S+), lines (\d+)–(\d+)", caption)[0]
@@ -178,7 +173,7 @@ def unfaithful_listings(article: Tag) -> Iterator[str]:
 
 
 def undescribed_pictures(article: Tag) -> Iterator[str]:
-    """Look for pictures without words: alt text that somebody wrote, and a caption."""
+    """Yield pictures without alt text or a caption."""
     for picture in article.select("img"):
         name, alt = Path(str(picture["src"])).name, str(picture.get("alt", ""))
         if len(alt.split()) < 5 or name in alt:
@@ -190,7 +185,7 @@ def undescribed_pictures(article: Tag) -> Iterator[str]:
 
 
 def foreign_scripts(article: Tag) -> Iterator[str]:
-    """Look for anything that would run: data may be shown, but never obeyed."""
+    """Yield tags and handlers that could run in an article."""
     for tag in article.select(FOREIGN):
         yield f"it holds a <{tag.name}> in the text: {str(tag)[:60]}"
     for tag in article.find_all(True):
@@ -200,9 +195,7 @@ def foreign_scripts(article: Tag) -> Iterator[str]:
 
 
 def foreign_handlers(page: BeautifulSoup) -> Iterator[str]:
-    """Look in a whole page for handlers that are not the theme's, and for addresses
-    that would run: browsers skip white space in a scheme, and so does this.
-    """
+    """Yield handlers that aren't the theme's, and URLs that could run."""
     for tag in page.find_all(True):
         for name, value in tag.attrs.items():
             if name == "srcdoc" or (
@@ -210,20 +203,20 @@ def foreign_handlers(page: BeautifulSoup) -> Iterator[str]:
             ):
                 yield f"it holds a handler: <{tag.name} {name}={str(value)[:40]!r}>"
             if name in ADDRESSES:
-                place = re.sub(r"[\s\x00-\x20]+", "", str(value))
+                place = re.sub(r"[\s\x00-\x20]+", "", str(value))  # as browsers do
                 scheme = re.match(r"([^/?#:]*):", place)
                 if scheme and scheme[1].lower() not in SCHEMES:
                     yield f"it holds an address that could run: {place[:40]!r}"
 
 
 def acting_characters(page: BeautifulSoup) -> Iterator[str]:
-    """Look for characters that act instead of being seen; pages show their escapes."""
+    """Yield control characters and bidirectional marks that aren't escaped."""
     for character in sorted(set(ACTING.findall(str(page)))):
         yield f"it holds the character {character!a}, which acts and is not seen"
 
 
 def lone_scripts(pages: Pages) -> Iterator[tuple[Path, str]]:
-    """Yield the scripts written into one page alone: the theme's are in several."""
+    """Yield inline scripts that only one page has; the theme's are in several."""
     places = Counter(chain.from_iterable(set(page.scripts) for page in pages.values()))
     for path, page in pages.items():
         for script in page.scripts:
@@ -233,10 +226,7 @@ def lone_scripts(pages: Pages) -> Iterator[tuple[Path, str]]:
 
 
 def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
-    """Yield the pages that are heavy, and what weighs most.
-
-    A file that several pages use is fetched once, and counts for none of them.
-    """
+    """Yield pages over `HEAVIEST`, with their largest parts; skip shared files."""
     users = Counter(chain.from_iterable(page.files for page in pages.values()))
     for path, page in pages.items():
         own = [file for file in page.files if users[file] == 1]
@@ -255,7 +245,7 @@ def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
 
 
 def files(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Path]:
-    """Yield the files of the site that a browser fetches to show a page."""
+    """Yield the site's files that a browser fetches with a page."""
     for local in map(urlsplit, filter(None, map(address, page.select(FETCHED)))):
         file = lead(path, unquote(local.path), site)
         if not (local.scheme or local.netloc) and file.is_file():
@@ -263,10 +253,7 @@ def files(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Path]:
 
 
 def unescaped_markup(article: Tag) -> Iterator[str]:
-    """Look for tags in code and output, where highlighting alone may put some.
-
-    An output is text or a picture: HTML made of data would bring the data's own.
-    """
+    """Yield tags in code that aren't highlighting, and outputs of HTML."""
     for tag in article.select("pre *"):
         if tag.name not in HIGHLIGHTING:
             yield f"it holds markup in code or output: {str(tag)[:60]}"
@@ -275,12 +262,12 @@ def unescaped_markup(article: Tag) -> Iterator[str]:
 
 
 def address(tag: Tag) -> str:
-    """Return where a tag leads, or what it shows."""
+    """Return a tag's URL."""
     return next(str(tag[name]) for name in ("href", "src", "data") if name in tag.attrs)
 
 
 def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
-    """Look for anything that a browser would fetch over the network on opening."""
+    """Yield the URLs that a page fetches from the network."""
     for place in map(address, page.select(FETCHED)):
         if re.match(r"(\w+:)?//", place):
             yield f"it fetches {place}"
@@ -289,13 +276,13 @@ def fetched_from_elsewhere(page: BeautifulSoup) -> Iterator[str]:
 
 
 def fetched_by_style(text: str) -> Iterator[str]:
-    """Look in a style sheet, or in a page's own styles, for files from elsewhere."""
+    """Yield the URLs that CSS fetches from the network."""
     for place in STYLED.findall(text):
         yield f"it fetches {place}"
 
 
 def links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Link]:
-    """Yield the links of a page that stay within the site."""
+    """Yield a page's internal links."""
     for parts in map(urlsplit, map(address, page.select(LINKS))):
         if not (parts.scheme or parts.netloc):
             target = lead(path, unquote(parts.path), site)
@@ -303,7 +290,7 @@ def links(path: Path, page: BeautifulSoup, site: Site) -> Iterator[Link]:
 
 
 def dead_links(pages: Pages, site: Site) -> Iterator[tuple[Path, str]]:
-    """Yield the links and anchors within the site that lead nowhere."""
+    """Yield internal links to missing files or anchors."""
     for path, page in pages.items():
         for address, target, anchor in page.links:
             if not (target.is_file() and target.is_relative_to(site.root)):
@@ -313,10 +300,10 @@ def dead_links(pages: Pages, site: Site) -> Iterator[tuple[Path, str]]:
 
 
 def lead(path: Path, address: str, site: Site) -> Path:
-    """Return where a link on a page leads."""
+    """Return the file that a link on a page leads to."""
     if not address:
         return path
-    if address.startswith(site.prefix):  # as on the page for what is missing
+    if address.startswith(site.prefix):  # on 404.html
         return site.root / address.removeprefix(site.prefix)
     return (path.parent / address).resolve()
 

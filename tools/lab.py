@@ -1,9 +1,8 @@
-"""Open the built notebooks in JupyterLab, over nobody's work.
+"""Open the built notebooks in JupyterLab.
 
     python -m tools.lab _build/html/notebooks _build/notebooks
 
-The notebooks of the last build are copied, and the data that they read; a notebook that
-its reader has changed stays.
+Copies the notebooks and their data, but keeps the reader's changed notebooks.
 """
 
 import hashlib
@@ -20,7 +19,7 @@ from execution.provenance import data_files
 
 
 def lay_out(built: Path, directory: Path) -> None:
-    """Copy every built notebook into ``directory``, but over nobody's work."""
+    """Copy the notebooks without overwriting changed ones."""
     directory.mkdir(parents=True, exist_ok=True)
     for source in sorted(built.glob("*.ipynb")):
         path = directory / source.name
@@ -36,22 +35,22 @@ def lay_out(built: Path, directory: Path) -> None:
 
 
 def is_changed(notebook: nbformat.NotebookNode) -> bool:
-    """Say whether the cells are not as `lay_out` wrote them; outputs do not count."""
+    """Return whether the cells' sources differ from those that `lay_out` wrote."""
     return bool(notebook.metadata.get("written_as") != sources_hash(notebook))
 
 
 def sources_hash(notebook: nbformat.NotebookNode) -> str:
-    """Hash what stands in the cells."""
+    """Hash the cells' sources."""
     sources = json.dumps([cell.source for cell in notebook.cells])
     return hashlib.sha256(sources.encode()).hexdigest()
 
 
 def open_lab(directory: Path) -> None:
-    """Become JupyterLab; its kernels find the model from wherever they start."""
+    """Replace this process by JupyterLab, with an absolute path to the model."""
     os.environ["HARDWAY_MODEL"] = str(model_directory())
     command = [sys.executable, "-m", "jupyterlab", str(directory)]
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # in a container there is nobody else
+        command.append("--allow-root")  # as in a container
     os.execv(command[0], command)
 
 

@@ -1,4 +1,4 @@
-"""Say before a build what the book runs on, or in one line why it cannot be built."""
+"""Print before a build what the book runs on, or why it can't be built."""
 
 import sys
 

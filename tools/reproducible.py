@@ -2,8 +2,8 @@
 
     python -m tools.reproducible one/_build/html two/_build/html
 
-Only the cells that a page marks as measured may differ, and what is made of them: their
-pictures, their part of the search index and their outputs in the notebooks.
+Only measured cells may differ, and what derives from them: their figures, the search
+index and their outputs in the notebooks.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bs4 import BeautifulSoup
 
-MADE_OF_ALL = {"searchindex.js"}  # measured words among them
+MADE_OF_ALL = {"searchindex.js"}  # the search index has measured words
 
 
 def main(one: Path, two: Path) -> int:
@@ -30,7 +30,7 @@ def main(one: Path, two: Path) -> int:
 
 
 def fingerprints(html: Path) -> dict[str, str]:
-    """Hash every file of a site, without what was measured."""
+    """Hash every file of a site, without measured outputs."""
     pages = {path: unmeasured(path) for path in sorted(html.rglob("*.html"))}
     shown = "".join(pages.values())
     found = {}
@@ -45,7 +45,7 @@ def fingerprints(html: Path) -> dict[str, str]:
 
 
 def unmeasured(path: Path) -> str:
-    """Return a page without the outputs that it marks as measured."""
+    """Return a page without its measured outputs."""
     page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
     for output in page.select(".tag_measured .cell_output"):
         output.decompose()
@@ -53,7 +53,7 @@ def unmeasured(path: Path) -> str:
 
 
 def unmeasured_bytes(path: Path) -> bytes:
-    """Return another file as it is, a notebook without its measured outputs."""
+    """Return another file's bytes, of a notebook without its measured outputs."""
     if path.suffix != ".ipynb":
         return path.read_bytes()
     notebook = json.loads(path.read_text(encoding="utf-8"))

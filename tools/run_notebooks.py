@@ -2,8 +2,7 @@
 
     python -m tools.run_notebooks _build/html/notebooks
 
-Makes a fresh environment with the package, not editable, and JupyterLab, and executes
-each notebook in it from top to bottom. Returns how many of them fail.
+The environment is new and has the package, not editable, its plots, and JupyterLab.
 """
 
 import os
@@ -14,11 +13,11 @@ import venv
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools import REPOSITORY
+from paths import REPOSITORY
 
 
 def main(built: Path) -> int:
-    """Set up the environment, run what is in ``built``, and name what fails."""
+    """Run the notebooks in ``built``; print those that fail and return their number."""
     names = sorted(path.name for path in built.glob("*.ipynb"))
     if not names:
         sys.exit(f"{built}: there are no notebooks")
@@ -32,7 +31,7 @@ def main(built: Path) -> int:
 
 
 def install(clean: Path) -> None:
-    """Make an environment that has the package and its plots, and JupyterLab."""
+    """Create the environment."""
     venv.create(clean, with_pip=True)
     constraints, package = str(REPOSITORY / "constraints.txt"), f"{REPOSITORY}[plots]"
     pip = [str(clean / "bin" / "python"), "-m", "pip", "install", "--quiet"]
@@ -40,7 +39,7 @@ def install(clean: Path) -> None:
 
 
 def runs(clean: Path, notebook: Path) -> bool:
-    """Say whether a notebook runs to its end, without any setting of ours."""
+    """Return whether a notebook runs to its end, without this project's settings."""
     ours = ("HARDWAY_", "PYTHON")
     plain = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     jupyter = str(clean / "bin" / "jupyter")

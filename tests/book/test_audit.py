@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tools import REPOSITORY, audit
+from paths import REPOSITORY
+from tools import audit
 
 SOURCE = Path(audit.__file__).relative_to(REPOSITORY).as_posix()
 LISTING = (

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from literate.pieces import REPOSITORY
+from paths import BOOK, REPOSITORY
 
-CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
+CHAPTERS = sorted(BOOK.glob("*.md"))
 WITHOUT_CELLS = ["{whole-program}", ".. automodule::", "{glossary}", "{bibliography}"]
 NAMES = [chapter.stem for chapter in CHAPTERS]
 

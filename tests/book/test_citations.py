@@ -9,10 +9,9 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
 from lint.citations import check, typed
-from literate.pieces import LIBRARY, REPOSITORY
+from paths import BOOK, LIBRARY
 from theme.credits import label
 
-BOOK = REPOSITORY / "book"
 CITED = re.compile(r"\{cite:[pt]\}`(\w+)`")
 SOURCES = """
 @misc{one, author = {Fox, Ann}, title = {A}, year = {2001}}

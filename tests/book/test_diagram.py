@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 from bs4 import BeautifulSoup, Tag
 
-from literate.pieces import REPOSITORY, modules
+from literate.pieces import modules
+from paths import REPOSITORY
 from theme import diagram
 
 Box = tuple[int, int, int, int]

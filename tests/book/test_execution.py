@@ -15,7 +15,7 @@ from sphinx.errors import SphinxError
 
 from execution.facts import facts, tree_hash
 from execution.running import run
-from literate.pieces import LIBRARY, REPOSITORY
+from paths import EXTENSIONS, LIBRARY, REPOSITORY
 from tools import audit
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ hostile
 """
 SETTINGS = f"""
 import sys
-sys.path.append({str(REPOSITORY / "book" / "_ext")!r})
+sys.path.append({str(EXTENSIONS)!r})
 extensions = ["myst_nb", "execution"]
 nb_execution_mode = "cache"
 nb_execution_cache_path = "cache"

@@ -7,7 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from literate.pieces import LIBRARY
+from paths import LIBRARY
 from tools import lab
 
 

@@ -2,7 +2,7 @@
 
 import io
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +10,7 @@ import pytest
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-from lint.coverage import hidden
+from lint.completeness import hidden
 from literate import listings, pieces, source_pages
 from literate.pieces import find_pieces, joined, modules, partition
 
@@ -46,11 +46,13 @@ NAMES = ["m", "m.one", "m.TABLE", "m.Thing", "m.Thing.area", "m.Thing.grow"]
 
 
 @pytest.fixture
-def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(pieces, "LIBRARY", tmp_path)
     monkeypatch.setattr(pieces, "REPOSITORY", tmp_path)
     (tmp_path / "m.py").write_text(MODULE)
-    return tmp_path
+    modules.cache_clear()
+    yield tmp_path
+    modules.cache_clear()
 
 
 def test_a_module_is_cut_into_named_pieces(library: Path) -> None:
@@ -100,7 +102,7 @@ def test_a_piece_that_is_not_there_is_named(library: Path, name: str) -> None:
     ("stray", "message"),
     [
         ("\nprint(one())\n", "m, line 28: a statement between definitions"),
-        ("\n    colour = 1\n", "m.Thing, line 28: a statement between methods"),
+        ("\n    color = 1\n", "m.Thing, line 28: a statement between methods"),
     ],
 )
 def test_a_line_in_no_piece_is_refused(library: Path, stray: str, message: str) -> None:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from lint.numbers import typed_numbers
-from literate.pieces import REPOSITORY
+from paths import BOOK
 
-CHAPTERS = sorted((REPOSITORY / "book").glob("*.md"))
+CHAPTERS = sorted(BOOK.glob("*.md"))
 CELL = "```{{code-cell}} ipython3\n---\nmystnb:\n  {}:\n    {}\n---\nx = 50257\n```\n"
 
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from lint import coverage
+from lint import completeness
 from literate import listings, pieces, program
 
 FIRST = """'''The first module.'''
@@ -46,8 +46,11 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def forget() -> None:
-    """Empty the caches, which hold what the files say."""
-    for function in (listings.pages, program.parse, program.definitions):
+    """Clear the caches of what the files say."""
+    for function in (
+        pieces.modules, listings.pages, listings.printed, program.parse,
+        program.definitions, program.equations, program.documented,
+    ):  # fmt: skip
         function.cache_clear()
 
 
@@ -65,6 +68,7 @@ def test_definitions_stand_in_the_order_of_the_files(tree: Path) -> None:
 def test_modules_stand_in_the_order_of_reading(tree: Path) -> None:
     assert program.reading_order() == ["first", "fast.last"]
     (tree / "hardway" / "unprinted.py").touch()
+    forget()
     assert program.reading_order() == ["first", "fast.last", "unprinted"]
 
 
@@ -83,7 +87,7 @@ def test_an_equation_of_nothing_is_named(tree: Path) -> None:
     assert program.equations() == {"first.late", "first.gone", "a-law"}
     standard = SimpleNamespace(anonlabels={})
     env = SimpleNamespace(get_domain={"std": standard}.get)
-    problems = [problem.text for problem in coverage.check(env)]
+    problems = [problem.text for problem in completeness.check(env)]
     assert [text for text in problems if "equation" in text] == [
         "the library does not define a-law, an equation's label",
         "the library does not define first.gone, an equation's label",

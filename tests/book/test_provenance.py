@@ -13,7 +13,7 @@ from execution import provenance
 from execution.facts import tree_hash
 from hardway import safetensors
 from lint.provenance import differences
-from literate.pieces import LIBRARY
+from paths import LIBRARY
 from tools import preflight
 
 

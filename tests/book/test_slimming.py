@@ -11,7 +11,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.styles import get_style_by_name
 from pygments.token import STANDARD_TYPES
 
-from literate.pieces import LIBRARY, REPOSITORY
+from paths import LIBRARY, REPOSITORY
 from theme import pictures, slimming
 
 STYLES = ("a11y-high-contrast-light", "a11y-high-contrast-dark")
@@ -89,20 +89,20 @@ def test_a_signature_keeps_only_the_marks_that_are_seen() -> None:
 
 
 def test_a_picture_is_reduced_as_far_as_nobody_sees() -> None:
-    grey = Image.linear_gradient("L").convert("RGB")  # 256 of them
-    assert pictures.share_off(grey, grey) == 0
-    reduced = pictures.fewest_colours(grey)
-    assert len(reduced.getcolors()) == pictures.COLOURS[0]
-    assert pictures.share_off(grey, reduced) < pictures.MANY
+    gray = Image.linear_gradient("L").convert("RGB")  # 256 of them
+    assert pictures.share_off(gray, gray) == 0
+    reduced = pictures.fewest_colors(gray)
+    assert len(reduced.getcolors()) == pictures.COLORS[0]
+    assert pictures.share_off(gray, reduced) < pictures.MANY
 
 
-def test_a_picture_of_many_colours_stays_as_it_is() -> None:
+def test_a_picture_of_many_colors_stays_as_it_is() -> None:
     red, green = Image.linear_gradient("L"), Image.linear_gradient("L").rotate(90)
     many = Image.merge("RGB", (red, green, red))
-    assert pictures.fewest_colours(many) == many
+    assert pictures.fewest_colors(many) == many
 
 
-def test_a_pixel_is_off_where_one_colour_is() -> None:
+def test_a_pixel_is_off_where_one_color_is() -> None:
     black = Image.new("RGB", (10, 10))
     for shade, share in ((pictures.UNSEEN, 0), (pictures.UNSEEN + 1, 0.01)):
         other = black.copy()

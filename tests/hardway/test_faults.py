@@ -2,7 +2,7 @@
 
 import re
 
-from literate.pieces import REPOSITORY
+from paths import REPOSITORY
 
 TABLE = re.compile(r"^\| (\d+) \|.*\| `test_case_(\d\d)_…` \|$", re.MULTILINE)
 TEST = re.compile(r"^def test_case_(\d\d)_", re.MULTILINE)

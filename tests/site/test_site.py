@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 import browser as chromium
 import site_checks
-from literate.pieces import REPOSITORY
+from paths import REPOSITORY
 
 pytestmark = pytest.mark.browser
 
