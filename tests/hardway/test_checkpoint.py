@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hardway import GPT2, Config, checkpoint
 from hardway.checkpoint import clean_names, expected_shapes
+from hardway.fast.gpt2 import FastGPT2
 from hardway.hub import POCKET
 from hardway.safetensors import SafetensorsError
 from references import (
@@ -181,6 +182,15 @@ def test_weights_share_one_floating_dtype(changed: list[str], named: str) -> Non
     with refuses("the weights") as caught:
         GPT2(SMALL, weights | {name: weights[name].to(other) for name in changed})
     assert str(caught.value).endswith(f"got {named}")
+
+
+@pytest.mark.parametrize("kind", [GPT2, FastGPT2])
+@pytest.mark.parametrize("moved", ["wte.weight", "ln_f.bias"])
+def test_weights_share_one_device(kind: type[GPT2], moved: str) -> None:
+    weights = random_model().weights
+    with refuses("the weights") as caught:
+        kind(SMALL, weights | {moved: weights[moved].to("meta")})
+    assert str(caught.value) == "the weights must be on one device, got cpu, meta"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Every check accepts what it should, as plain numbers, and names what it refuses."""
 
+import enum
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -14,8 +15,8 @@ from torch import Tensor
 
 from hardway import KVCache, checks, inputs
 from hardway.checks import integer, number, safe_repr, some
-from references import SMALL, with_sizes
-from refusals import refuses
+from references import SMALL, NoWeights, with_sizes
+from refusals import BAD_DEVICES, refuses
 
 # What spells an integer elsewhere than in Python, of 64 bits.
 SPELLINGS: list[Callable[[int], Any]] = [int, np.int64, torch.tensor]
@@ -133,10 +134,16 @@ def test_what_is_no_finite_number_is_refused(value: Any) -> None:
 # --- ids, text, names ---
 
 
+class Member(enum.IntEnum):
+    """An int of another type."""
+
+    THIRD = 3
+
+
 @given(ids=st.lists(st.integers(0, 96)))
 def test_ids_of_any_library_come_back_as_pythons(ids: list[int]) -> None:
     for given_ids in (ids, iter(ids), np.array(ids, int), torch.tensor(ids).long()):
-        found = checks.ids("ids", given_ids, 97)
+        found = checks.token_ids("ids", given_ids, 97)
         assert found == ids
         assert {type(id) for id in found} <= {int}
 
@@ -144,12 +151,54 @@ def test_ids_of_any_library_come_back_as_pythons(ids: list[int]) -> None:
 @pytest.mark.parametrize("bad", [97, -1, *NOT_INTEGERS], ids=repr)
 def test_the_first_bad_id_is_refused(bad: Any) -> None:
     with refuses("each of stop_ids"):
-        checks.ids("stop_ids", [1, bad, 2], 97)
+        checks.token_ids("stop_ids", [1, bad, 2], 97)
+
+
+def test_plain_ids_cost_no_call_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not a plain int inside the vocabulary takes the way of all numbers."""
+    asked = []
+
+    def watched(name: str, value: Any, *rest: Any) -> int:
+        asked.append(value)
+        return integer(name, value, *rest)
+
+    monkeypatch.setattr(checks, "integer", watched)
+    ids = [0, np.int64(5), 96, torch.tensor(7), Member(3)]
+    found = checks.token_ids("ids", ids, 97)
+    assert found == [0, 5, 96, 7, 3]
+    assert {type(id) for id in found} == {int}
+    assert asked == [5, 7, 3]
+    for bad in (True, -1, 97):
+        with refuses("each of ids"):
+            checks.token_ids("ids", [0, bad], 97)
+        assert asked.pop() is bad
+
+
+@pytest.mark.parametrize("text", ["", "ab", b"ab", "\x1b"])
+def test_text_is_no_ids_and_the_refusal_says_what_makes_them(text: Any) -> None:
+    with refuses("prompt_ids") as caught:
+        checks.token_ids("prompt_ids", text, 97)
+    assert f"got {text!r}: call tokenizer.encode" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [5, None, 1.5, torch.tensor(5), np.array(5), object])
+def test_what_holds_no_items_is_refused(value: Any) -> None:
+    for taken in (checks.items, lambda name, ids: checks.token_ids(name, ids, 97)):
+        with refuses("stop_ids") as caught:
+            taken("stop_ids", value)
+        assert str(caught.value).endswith(f"must be a sequence, got {value!r}")
+
+
+@pytest.mark.parametrize("text", [b"ab", None, 5, ["a"], bytearray(b"a")])
+def test_what_is_no_text_is_refused(text: Any) -> None:
+    with refuses("text") as caught:
+        checks.check_text(text)
+    assert str(caught.value) == f"text must be a str, got {text!r}"
 
 
 @given(text=st.text())
 def test_text_without_surrogates_is_text(text: str) -> None:
-    checks.text(text)
+    checks.check_text(text)
 
 
 @given(
@@ -161,8 +210,17 @@ def test_a_surrogate_is_named_with_its_place(
     before: str, half: str, after: str
 ) -> None:
     with refuses("text") as caught:
-        checks.text(before + half + after)
+        checks.check_text(before + half + after)
     assert f"{half!r} at position {len(before)}" in str(caught.value)
+
+
+def test_a_text_with_something_in_it() -> None:
+    assert checks.not_empty("prompt", " ") == " "
+    with pytest.raises(ValueError, match=r"^prompt must hold .* character, got ''$"):
+        checks.not_empty("prompt", "")
+    for bad in (b"", None, "\ud800"):
+        with refuses("text"):
+            checks.not_empty("prompt", bad)  # type: ignore[arg-type]
 
 
 def test_special_tokens() -> None:
@@ -170,7 +228,11 @@ def test_special_tokens() -> None:
     assert checks.special_tokens("all", known) == known
     assert checks.special_tokens(["<a>", "<a>"], known) == {"<a>"}
     assert checks.special_tokens((), known) == set()
-    for bad in ("<a>", "", {"<c>"}, {"<a>", "<c>"}):
+    assert checks.special_tokens(iter(["<b>", "<a>"]), known) == known
+    for bad in (
+        "<a>", "", {"<c>"}, {"<a>", "<c>"}, iter(["<a>", "<c>"]), None, 5,
+        b"<a>", b"", [b"<a>"],
+    ):  # fmt: skip
         with refuses("allowed_special"):
             checks.special_tokens(bad, known)
 
@@ -194,6 +256,25 @@ def test_what_moves_a_cursor_or_turns_the_writing_is_escaped() -> None:
     assert shown == r"'\x1b[2J\u202e\n\r\u2066\ufeff\u200b'"
 
 
+@pytest.mark.parametrize(
+    ("spelling", "shown"),
+    [("\x1b[2J", r"\x1b[2J"), ("a\u202eb\n", r"a\u202eb\n"), ("\ud800", r"\ud800"),
+     ("é 中", "é 中")],
+)  # fmt: skip
+def test_what_another_class_says_of_itself_is_escaped(
+    spelling: str, shown: str
+) -> None:
+    class Foreign:
+        def __repr__(self) -> str:
+            return spelling
+
+    assert safe_repr(Foreign()) == shown
+    assert safe_repr([Foreign()]) == f"[{shown}]"
+    with refuses("n") as caught:
+        integer("n", Foreign())
+    assert str(caught.value).endswith(f"got {shown}")
+
+
 def test_the_first_few_names_stand_for_all() -> None:
     assert some(["a", "b"]) == "'a', 'b'"
     assert some([str(i) for i in range(4)]) == "'0', '1', '2', '3'"
@@ -205,7 +286,7 @@ def test_the_first_few_names_stand_for_all() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
 def test_a_dtype_of_fractions_is_taken(dtype: torch.dtype) -> None:
-    assert inputs.dtype("dtype", dtype) is dtype
+    assert inputs.check_dtype("dtype", dtype) is dtype
 
 
 @pytest.mark.parametrize(
@@ -217,34 +298,47 @@ def test_a_dtype_of_fractions_is_taken(dtype: torch.dtype) -> None:
 def test_another_dtype_is_refused(dtype: Any) -> None:
     assert not inputs.is_usable(dtype)
     with refuses("dtype"):
-        inputs.dtype("dtype", dtype)
+        inputs.check_dtype("dtype", dtype)
 
 
 def test_a_size_is_refused_above_the_limit_and_the_limit_can_be_moved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    inputs.size("the cache", inputs.MAX_BYTES)
+    inputs.check_size("the cache", inputs.MAX_BYTES)
     with pytest.raises(ValueError, match=r"^the cache .* raise MAX_BYTES$"):
-        inputs.size("the cache", inputs.MAX_BYTES + 1)
+        inputs.check_size("the cache", inputs.MAX_BYTES + 1)
     monkeypatch.setattr(inputs, "MAX_BYTES", 10)
-    inputs.size("the cache", 10)
+    inputs.check_size("the cache", 10)
     with refuses("the cache"):
-        inputs.size("the cache", 11)
+        inputs.check_size("the cache", 11)
 
 
 def test_a_prompt_fills_the_context_and_not_more() -> None:
-    assert inputs.prompt(iter([1, np.int64(2)]), 30, SMALL) == [1, 2]
+    assert inputs.check_prompt(iter([1, np.int64(2)]), 30, SMALL) == [1, 2]
     for ids, n in (([1, 2], 31), ([1] * 33, 0), ([1], 10**30)):
         with refuses("prompt_ids and max_new_tokens"):
-            inputs.prompt(ids, n, SMALL)
+            inputs.check_prompt(ids, n, SMALL)
     for ids in ([], iter([])):
         with refuses("prompt_ids"):
-            inputs.prompt(ids, 1, SMALL)
+            inputs.check_prompt(ids, 1, SMALL)
     with refuses("each of prompt_ids"):
-        inputs.prompt([1, 97], 1, SMALL)
+        inputs.check_prompt([1, 97], 1, SMALL)
+
+
+@pytest.mark.parametrize("device", BAD_DEVICES, ids=repr)
+def test_a_device_that_is_not_here_is_refused(device: Any) -> None:
+    with refuses("device") as caught:
+        inputs.check_device(device)
+    assert f"got {device!r}: " in str(caught.value)
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta", torch.device("meta")], ids=repr)
+def test_a_device_that_is_here_is_taken(device: Any) -> None:
+    assert inputs.check_device(device) == torch.device(device)
 
 
 GOOD = torch.tensor([1, 2, 3])
+MODEL = NoWeights()
 
 
 @pytest.mark.parametrize(
@@ -258,7 +352,7 @@ GOOD = torch.tensor([1, 2, 3])
 )  # fmt: skip
 def test_tokens_of_another_type_or_shape(tokens: Tensor) -> None:
     with refuses("tokens"):
-        inputs.forward(SMALL, tokens)
+        inputs.check_call(MODEL, tokens)
 
 
 @pytest.mark.parametrize(
@@ -266,27 +360,40 @@ def test_tokens_of_another_type_or_shape(tokens: Tensor) -> None:
 )
 def test_an_id_outside_the_vocabulary_is_named(tokens: Any, bad: int) -> None:
     with refuses("each of tokens") as caught:
-        inputs.forward(SMALL, torch.tensor(tokens))
+        inputs.check_call(MODEL, torch.tensor(tokens))
     assert str(caught.value).endswith(f"got {bad}")
 
 
 @pytest.mark.parametrize("tokens", [[1, 2], [[1], [2]], 5, None, np.array([1, 2])])
 def test_tokens_that_are_no_tensor(tokens: Any) -> None:
     with refuses("tokens", TypeError) as caught:
-        inputs.forward(SMALL, tokens)
+        inputs.check_call(MODEL, tokens)
     assert "model(torch.tensor(ids))" in str(caught.value)  # what to do instead
 
 
+def test_tokens_and_padding_without_values_have_a_shape_to_check() -> None:
+    tokens = torch.zeros(2, 3, dtype=torch.int64, device="meta")
+    n_pad = torch.zeros(2, dtype=torch.int64, device="meta")
+    model = NoWeights(device=torch.device("meta"))
+    inputs.check_call(model, tokens, n_pad=n_pad)
+    for bad in (tokens.float(), tokens[:0], tokens.expand(1, 2, 3)):
+        with refuses("tokens"):
+            inputs.check_call(model, bad)
+    for bad in (n_pad.float(), n_pad[:1], n_pad[None]):
+        with refuses("n_pad"):
+            inputs.check_call(model, tokens, n_pad=bad)
+
+
 def test_positions_in_the_cache_count() -> None:
-    inputs.forward(SMALL, torch.zeros(32, dtype=torch.int64))
+    inputs.check_call(MODEL, torch.zeros(32, dtype=torch.int64))
     for shape in ((33,), (2, 33)):
         with refuses("tokens"):
-            inputs.forward(SMALL, torch.zeros(shape, dtype=torch.int64))
+            inputs.check_call(MODEL, torch.zeros(shape, dtype=torch.int64))
     cache = KVCache(SMALL)
     cache.advance(30)
-    inputs.forward(SMALL, GOOD[:2], cache)
+    inputs.check_call(MODEL, GOOD[:2], cache)
     with refuses("tokens"):
-        inputs.forward(SMALL, GOOD, cache)
+        inputs.check_call(MODEL, GOOD, cache)
 
 
 @pytest.mark.parametrize(
@@ -294,16 +401,26 @@ def test_positions_in_the_cache_count() -> None:
     [
         (KVCache(SMALL, batch_size=2), "batch_size"),
         (KVCache(SMALL, max_len=2), "max_len"),
-        *((KVCache(with_sizes(SMALL, **changes)), "n_kv_head")
-          for changes in ({"n_layer": 3}, {"n_head": 2}, {"n_embd": 48},
-                          {"n_embd": 48, "n_head": 6})),
+        *((KVCache(with_sizes(SMALL, **changes)), named)
+          for named, changes in [
+              ("n_layer", {"n_layer": 3}), ("n_kv_head", {"n_head": 2}),
+              ("d_head", {"n_embd": 48}), ("n_kv_head", {"n_embd": 48, "n_head": 6}),
+          ]),
+        (KVCache(SMALL, device="meta"), "device"),
     ],
 )  # fmt: skip
 def test_a_cache_that_does_not_fit(cache: KVCache, named: str) -> None:
     with refuses("cache") as caught:
-        inputs.forward(SMALL, GOOD, cache)
-    assert named in str(caught.value)
+        inputs.check_call(MODEL, GOOD, cache)
+    assert f"{named} = " in str(caught.value)
     assert str(caught.value).endswith("make a new one with model.new_cache")
+
+
+def test_a_cache_lies_where_its_model_does() -> None:
+    model = NoWeights(device=torch.device("meta"))
+    inputs.check_call(model, GOOD, KVCache(SMALL, device="meta"))
+    with pytest.raises(ValueError, match=r"^cache must have device = meta, got cpu:"):
+        inputs.check_call(model, GOOD, KVCache(SMALL))
 
 
 @pytest.mark.parametrize(
@@ -315,16 +432,16 @@ def test_a_cache_that_does_not_fit(cache: KVCache, named: str) -> None:
 )  # fmt: skip
 def test_padding_that_does_not_fit(n_pad: Any) -> None:
     with refuses("n_pad"):
-        inputs.forward(SMALL, torch.zeros(2, 3, dtype=torch.int64), n_pad=n_pad)
+        inputs.check_call(MODEL, torch.zeros(2, 3, dtype=torch.int64), n_pad=n_pad)
 
 
 def test_padding_leaves_room_for_a_token_now_or_later() -> None:
     tokens = torch.zeros(2, 3, dtype=torch.int64)
-    inputs.forward(SMALL, tokens, n_pad=torch.tensor([0, 2]))
+    inputs.check_call(MODEL, tokens, n_pad=torch.tensor([0, 2]))
     cache = KVCache(SMALL, 2, max_len=5)
-    inputs.forward(SMALL, tokens, cache, torch.tensor([0, 4]))
+    inputs.check_call(MODEL, tokens, cache, torch.tensor([0, 4]))
     with refuses("n_pad"):
-        inputs.forward(SMALL, tokens, cache, torch.tensor([0, 5]))
+        inputs.check_call(MODEL, tokens, cache, torch.tensor([0, 5]))
 
 
 def test_memory_is_refused_before_it_is_asked_for(
@@ -333,23 +450,41 @@ def test_memory_is_refused_before_it_is_asked_for(
     tokens = torch.zeros(2, 8, dtype=torch.int64)
     scores, logits = 2 * 3 * 8 * 8 * 4, 2 * 8 * 97 * 4
     monkeypatch.setattr(inputs, "MAX_BYTES", logits)
-    inputs.forward(SMALL, tokens)
+    inputs.check_call(MODEL, tokens)
     monkeypatch.setattr(inputs, "MAX_BYTES", logits - 1)
     with refuses("the logits"):
-        inputs.forward(SMALL, tokens)
-    inputs.forward(SMALL, tokens, last_only=True)
+        inputs.check_call(MODEL, tokens)
+    inputs.check_call(MODEL, tokens, last_only=True)
     monkeypatch.setattr(inputs, "MAX_BYTES", scores - 1)
     with refuses("the attention weights"):
-        inputs.forward(SMALL, tokens, last_only=True)
+        inputs.check_call(MODEL, tokens, last_only=True)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "itemsize"), [(torch.float32, 4), (torch.float64, 8)], ids=str
+)
+def test_memory_is_counted_in_what_the_model_computes_in(
+    dtype: torch.dtype, itemsize: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = NoWeights(compute_dtype=dtype)
+    tokens = torch.zeros(8, dtype=torch.int64)
+    sizes = {"the attention weights": 3 * 8 * 8, "the logits": 8 * 97}
+    for named, size in sizes.items():
+        last_only = named != "the logits"
+        monkeypatch.setattr(inputs, "MAX_BYTES", size * itemsize)
+        inputs.check_call(model, tokens, last_only=last_only)
+        monkeypatch.setattr(inputs, "MAX_BYTES", size * itemsize - 1)
+        with refuses(named):
+            inputs.check_call(model, tokens, last_only=last_only)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_logits_that_are_not_finite(bad: float) -> None:
     logits = torch.zeros(2, 5)
-    inputs.finite_logits(logits, 0, {0, 1})
+    inputs.check_finite_logits(logits, 0, {0, 1})
     logits[1, 3] = bad
-    inputs.finite_logits(logits, 0, {0})  # nobody reads the other row
+    inputs.check_finite_logits(logits, 0, {0})  # nobody reads the other row
     with refuses("the logits for new token 3 of prompts[1]"):
-        inputs.finite_logits(logits, 2, {0, 1})
+        inputs.check_finite_logits(logits, 2, {0, 1})
     with refuses("the logits for new token 1"):
-        inputs.finite_logits(logits[1], 0)
+        inputs.check_finite_logits(logits[1], 0)

@@ -316,7 +316,7 @@ MISTAKES = [
     (["inspect", "x" * 5000], "File name too long"),
     (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),
     (["tokenize", "\udcff"], "hardway: text must"),
-    (["generate", ""], "hardway: the prompt must"),
+    (["generate", ""], "hardway: prompt must hold at least one character, got ''"),
     (["generate", "hi", "--top-p", "0"], "hardway: top_p must"),
     (["generate", "hi", "--top-k", "0"], "hardway: top_k must"),
     (["generate", "hi", "--temperature", "nan"], "hardway: temperature must"),

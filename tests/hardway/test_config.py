@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from hardway import Config
 from references import (
@@ -119,5 +120,25 @@ def test_sizes_from_no_file_are_checked_too(
         with_sizes(SMALL, **changes)
 
 
-def test_sizes_may_be_numpys() -> None:
-    assert with_sizes(SMALL, n_layer=np.int64(2)) == SMALL
+@pytest.mark.parametrize("spelled", [np.int64, np.uint16, torch.tensor])
+def test_sizes_become_plain_ints(spelled: Callable[[int], Any]) -> None:
+    sizes = {name: size for name, size in vars(SMALL).items() if type(size) is int}
+    assert len(sizes) == 5
+    found = with_sizes(SMALL, **{name: spelled(n) for name, n in sizes.items()})
+    assert found == SMALL
+    assert hash(found) == hash(SMALL)
+    assert repr(found) == repr(SMALL)
+    assert {name: type(getattr(found, name)) for name in sizes} == dict.fromkeys(
+        sizes, int
+    )
+
+
+@pytest.mark.parametrize(
+    "spelled", [np.float64, lambda x: torch.tensor(x, dtype=torch.float64)]
+)
+def test_the_epsilon_becomes_a_plain_float(spelled: Callable[[float], Any]) -> None:
+    found = with_sizes(SMALL, layer_norm_epsilon=spelled(1e-5))
+    assert type(found.layer_norm_epsilon) is float
+    assert found == SMALL
+    assert hash(found) == hash(SMALL)
+    assert type(with_sizes(SMALL, layer_norm_epsilon=1).layer_norm_epsilon) is float

@@ -1,7 +1,9 @@
 """The fast model against the taught one: dense, cached, padded and ragged."""
 
+import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -24,6 +26,7 @@ from references import (
     block_weights,
     random_model,
     random_tokens,
+    save_model,
 )
 from refusals import refuses
 from tensors import assert_close, randn
@@ -148,6 +151,38 @@ def test_the_model_equals_the_taught_one_in_any_chunks(
         found = model(chunk, caches[0], n_pad=n_pad)
         assert_equal_models(found, taught(chunk, caches[1], n_pad=n_pad), dtype)
     assert caches[0].length == caches[1].length == sum(sizes)
+
+
+@pytest.mark.parametrize("batch", [(), (1,), (3,)], ids=str)
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize(("past", "n"), [(0, 1), (0, 6), (4, 1), (4, 6)])
+def test_a_whole_prompt_and_a_single_token_need_no_mask(
+    past: int, n: int, padded: bool, cached: bool, batch: tuple[int, ...]
+) -> None:
+    taught, size = random_model(dtype=torch.float64), batch[0] if batch else 1
+    model, tokens = as_fast(taught), random_tokens(SMALL, *batch, past + n)
+    n_pad = torch.tensor([0, 3, 1][:size]) % (past + n) if padded else None
+    caches: list[KVCache | None] = [None, None]
+    if cached or past:
+        caches = [model.new_cache(size), taught.new_cache(size)]
+    if past:
+        for each, cache in zip((model, taught), caches, strict=True):
+            each(tokens[..., :past], cache, n_pad=n_pad)
+    attends: list[tuple[bool, bool]] = []
+
+    def watched(*given: Any, is_causal: bool) -> Tensor:
+        attends.append((given[3] is None, is_causal))
+        return original(*given, is_causal=is_causal)
+
+    original = torch.nn.functional.scaled_dot_product_attention
+    with patch.object(fast.F, "scaled_dot_product_attention", watched):
+        found = model(tokens[..., past:], caches[0], n_pad=n_pad)
+    needs_none = not padded and (past == 0 or n == 1)
+    assert attends == [(needs_none, needs_none and n > 1)] * SMALL.n_layer
+    expected = taught(tokens[..., past:], caches[1], n_pad=n_pad)
+    assert found.shape == expected.shape
+    assert_close(found, expected)
 
 
 @pytest.mark.parametrize("past", [0, 4])
@@ -365,6 +400,16 @@ def test_load_takes_a_dtype(dtype: torch.dtype) -> None:
     assert {weight.dtype for weight in model.weights.values()} == {dtype}
 
 
+def test_load_takes_its_arguments_by_name(tmp_path: Path) -> None:
+    save_model(tmp_path, random_model().weights)
+    model = hardway.load(
+        name_or_path=tmp_path, dtype=torch.float64, quantize=None, device="meta"
+    )
+    assert type(model) is FastGPT2
+    assert model.config == SMALL
+    assert (model.device.type, model.compute_dtype) == ("meta", torch.float64)
+
+
 def test_load_takes_a_device() -> None:
     model = hardway.load(device="meta")
     assert {weight.device.type for weight in model.weights.values()} == {"meta"}
@@ -377,9 +422,33 @@ def test_load_refuses_to_quantize(quantize: Any) -> None:
         hardway.load("pocket", quantize=quantize)
 
 
-def test_load_refuses_a_dtype_without_fractions() -> None:
+@pytest.mark.parametrize("dtype", [torch.int64, 0, "", False, "float16"], ids=repr)
+def test_load_refuses_a_dtype_without_fractions(dtype: Any) -> None:
+    """None alone stands for the default, and nothing else that counts as false."""
     with refuses("dtype"):
-        hardway.load("pocket", dtype=torch.int64)
+        hardway.load("pocket", dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("h.0.attn.c_attn.weight", torch.ones(72, 24),
+         "h.0.attn.c_attn.weight must have shape [24, 72] by config.json, got [72, "),
+        ("h.1.mlp.c_fc.bias", torch.ones(1, 96), "h.1.mlp.c_fc.bias must have shape"),
+        ("h.2.ln_1.bias", torch.ones(24), "the checkpoint holds 'h.2.ln_1.bias'"),
+        ("ln_f.bias", torch.ones(24, dtype=torch.float64), "the weights must share"),
+        ("wte.weight", torch.ones(97, 24, device="meta"), "the weights must be on one"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_weights_are_checked_before_they_are_laid_out(
+    name: str, value: Tensor, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast, "pack_weight", forbidden)
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        FastGPT2(SMALL, random_model().weights | {name: value})
+    with pytest.raises(AssertionError, match="fast code ran"):
+        FastGPT2(SMALL, random_model().weights)
 
 
 # --- weights of half the precision ---

@@ -98,11 +98,11 @@ def of_zeros(file: Any, name: str, info: TensorInfo) -> Any:
 @pytest.mark.parametrize(
     ("part", "defect"),
     [
-        ("untrusted.layout", believe),
+        ("untrusted.check_layout", believe),
         ("untrusted._are_sizes", lambda values: isinstance(values, list)),
         ("read_tensor", crash),
         ("read_tensor", of_zeros),
-        ("untrusted.tensor_entry", refuse),
+        ("untrusted.check_tensor_entry", refuse),
         ("parse_header", chatter),
         ("parse_header", waste),
         ("parse_header", dawdle),

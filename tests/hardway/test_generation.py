@@ -13,16 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from hardway import GPT2, KVCache, Tokenizer
+from hardway import GPT2, KVCache, Sampler, Tokenizer
 from hardway.fast.gpt2 import FastGPT2
 from hardway.generation import (
-    decode,
+    cached_steps,
+    decode_steps,
     decode_stream,
     generate,
     generate_batch,
     pad_left,
     stream,
     stream_text,
+    uncached_steps,
 )
 from hardway.inputs import ModelConfig
 from references import (
@@ -198,6 +200,23 @@ def test_no_new_tokens_need_no_model(use_cache: bool) -> None:
 
 
 @MODES
+def test_no_new_tokens_take_no_memory(
+    use_cache: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padding these many prompts, or a cache for them, would."""
+
+    def allocate(*_: Any, **__: Any) -> None:
+        pytest.fail("memory was allocated")
+
+    stub = Stub(refuse)
+    monkeypatch.setattr(stub, "new_cache", allocate)
+    for name in ("tensor", "zeros", "empty", "full"):
+        monkeypatch.setattr(torch, name, allocate)
+    prompts = [[1] * SMALL.n_ctx, [2]] * 500
+    assert generate_batch(stub, prompts, 0, use_cache=use_cache) == [[]] * 1000
+
+
+@MODES
 def test_case_38_greedy_is_deterministic(model: GPT2, use_cache: bool) -> None:
     """Whatever the seed, the filters and the state of torch's own generator."""
     expected = generate(model, PROMPT, 20)
@@ -233,6 +252,7 @@ BAD: list[tuple[str, Any]] = [
 BAD_IDS = [97, -1, True, 1.0, "a", None]
 BAD_PROMPTS: list[tuple[Any, str]] = [
     ([], "prompt_ids"),
+    *((value, "prompt_ids") for value in (5, None, torch.tensor(5), "", "ab", b"ab")),
     *(([1, value], "each of prompt_ids") for value in BAD_IDS),
     (torch.tensor([1.0]), "each of prompt_ids"),
     ([1] * 33, "prompt_ids and max_new_tokens"),
@@ -273,6 +293,38 @@ def test_a_bad_stop_id_is_refused_before_any_work(value: Any) -> None:
         generate_batch(Stub(refuse), [], **arguments)
 
 
+@pytest.mark.parametrize("stop_ids", [5, None, 1.5, "ab", b"ab"])
+def test_stop_ids_that_hold_no_ids_are_refused_before_any_work(stop_ids: Any) -> None:
+    arguments = {"max_new_tokens": 1, "stop_ids": stop_ids}
+    for start in starts(PROMPT, arguments):
+        with refuses("stop_ids"):
+            start(Stub(refuse))
+    with refuses("stop_ids"):
+        generate_batch(Stub(refuse), [], **arguments)
+
+
+@MODES
+@pytest.mark.parametrize(
+    ("prompts", "named"),
+    [(5, "prompts"), (None, "prompts"), ([5, 6], "prompt_ids"),
+     ([[1], 6], "prompt_ids"), ("ab", "prompt_ids"), (["ab"], "prompt_ids"),
+     (b"ab", "prompt_ids")],
+    ids=str,
+)  # fmt: skip
+def test_prompts_that_hold_no_prompts_are_refused(
+    prompts: Any, named: str, use_cache: bool
+) -> None:
+    with refuses(named):
+        generate_batch(Stub(refuse), prompts, 3, use_cache=use_cache)
+
+
+@pytest.mark.parametrize("prompt", ["Once upon", b"Once upon"])
+def test_a_prompt_of_text_is_told_what_makes_ids_of_it(prompt: Any) -> None:
+    for start in starts(prompt, {"max_new_tokens": 3}):
+        with pytest.raises(ValueError, match=r"^prompt_ids .* call tokenizer\.encode$"):
+            start(Stub(refuse))
+
+
 @pytest.mark.parametrize("n", [30, 10**30])
 def test_case_39_more_than_the_context_is_refused_before_any_work(n: int) -> None:
     for start in starts(PROMPT, {"max_new_tokens": n}):
@@ -289,9 +341,9 @@ def test_case_39_a_bad_prompt_is_refused_before_any_work(
             start(Stub(refuse))
 
 
-@pytest.mark.parametrize("run", [generate, stream, generate_batch, decode])
+@pytest.mark.parametrize("run", [generate, stream, generate_batch, decode_steps])
 def test_options_are_given_by_name(run: Callable[..., Any]) -> None:
-    batched = run in (generate_batch, decode)
+    batched = run in (generate_batch, decode_steps)
     prompt = [PROMPT] if batched else PROMPT
     with pytest.raises(TypeError, match="positional argument"):
         run(Stub(refuse), prompt, 3, 0.7)
@@ -345,10 +397,35 @@ def test_the_callers_prompt_is_left_alone(model: GPT2) -> None:
     assert prompt == PROMPT
 
 
+def test_the_loops_leave_the_callers_lists_alone(model: GPT2) -> None:
+    prompts = [PROMPT.copy(), [1]]
+    samplers, stops = [Sampler(), Sampler()], {model.config.n_vocab}
+    found = list(cached_steps(model, prompts, 3, samplers, stops))
+    assert len(found) == 6
+    assert prompts == [PROMPT, [1]]
+    assert len(list(uncached_steps(model, prompts[0], 3, samplers[0], stops))) == 3
+    assert prompts == [PROMPT, [1]]
+    assert (len(samplers), stops) == (2, {model.config.n_vocab})
+
+
+def test_a_tokenizer_of_another_size_is_refused_before_any_work() -> None:
+    class Other:
+        n_vocab = SMALL.n_vocab + 1
+
+        def encode(self, text: str) -> list[int]:
+            pytest.fail("text was encoded")
+
+    with refuses("tokenizer") as caught:
+        stream_text(Stub(refuse), Other(), "a", 3)  # type: ignore[arg-type]
+    assert "n_vocab = 97, got 98" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("prompt", "arguments", "named"),
     [
-        ("", {}, "prompt_ids"),
+        ("", {}, "prompt"),
+        (None, {}, "text"),
+        (b"a", {}, "text"),
         ("a\ud800", {}, "text"),
         ("a", {"top_p": 0}, "top_p"),
         ("a" * 999, {}, "prompt_ids and max_new_tokens"),
@@ -548,13 +625,13 @@ def test_a_batch_is_padded_at_the_left() -> None:
 
 @MODES
 @WAYS
-def test_decode_tells_which_prompt_each_id_continues(
+def test_decode_steps_tell_which_prompt_each_id_continues(
     model: GPT2, use_cache: bool, how: dict[str, Any]
 ) -> None:
     alone = [generate(model, prompt, 6, **how) for prompt in RAGGED[:3]]
     found: list[list[int]] = [[], [], []]
     order = []
-    for sequence, id in decode(model, RAGGED[:3], 6, use_cache=use_cache, **how):
+    for sequence, id in decode_steps(model, RAGGED[:3], 6, use_cache=use_cache, **how):
         found[sequence].append(id)
         order.append(sequence)
     assert found == alone
@@ -619,7 +696,7 @@ def test_generation_asks_for_a_language_model_and_no_more(use_cache: bool) -> No
     assert [generate(tiny, prompt, 9, **how) for prompt in prompts] == expected  # type: ignore[arg-type]
     assert list(stream(tiny, prompts[0], 9, **how)) == expected[0]  # type: ignore[arg-type]
     assert generate_batch(tiny, prompts, 9, **how) == expected  # type: ignore[arg-type]
-    pairs = sorted(decode(tiny, prompts, 9, **how), key=lambda pair: pair[0])  # type: ignore[arg-type]
+    pairs = sorted(decode_steps(tiny, prompts, 9, **how), key=lambda pair: pair[0])  # type: ignore[arg-type]
     assert [id for _, id in pairs] == [id for ids in expected for id in ids]
     with refuses("each of prompt_ids"):
         generate(tiny, [11], 1, **how)  # type: ignore[arg-type]

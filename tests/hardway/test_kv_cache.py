@@ -15,12 +15,13 @@ from transformers import DynamicCache
 from hardway import GPT2, Config, KVCache, Tokenizer, inputs
 from references import (
     SMALL,
+    NoWeights,
     as_transformers,
     assert_same_logits,
     random_model,
     random_tokens,
 )
-from refusals import refuses
+from refusals import BAD_DEVICES, refuses
 from tensors import randn
 
 CONFIGS = [
@@ -287,6 +288,18 @@ def test_only_what_is_filled_can_be_kept() -> None:
     assert cache.length == 0
 
 
+@pytest.mark.parametrize("n", [-1, 28, 2.0, True, None, 10**30])
+def test_no_more_positions_are_counted_than_are_free(n: Any) -> None:
+    cache = KVCache(SMALL)
+    cache.advance(5)
+    with refuses("n"):
+        cache.advance(n)
+    assert cache.length == 5
+    cache.advance(0)
+    cache.advance(27)
+    assert cache.length == SMALL.n_ctx
+
+
 # --- sizes ---
 
 
@@ -309,9 +322,10 @@ def test_the_cache_has_room_for_the_key_heads_alone() -> None:
     keys, values = cache.append(1, k, -k)
     assert torch.equal(keys, k)
     assert torch.equal(values, -k)
-    inputs.forward(Grouped(), torch.zeros(2, 7, dtype=torch.int64), cache)
+    tokens = torch.zeros(2, 7, dtype=torch.int64)
+    inputs.check_call(NoWeights(Grouped()), tokens, cache)
     with refuses("cache"):
-        inputs.forward(SMALL, torch.zeros(2, 7, dtype=torch.int64), cache)
+        inputs.check_call(NoWeights(), tokens, cache)
 
 
 def test_a_cache_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -331,6 +345,7 @@ def test_a_cache_that_would_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) 
         *(("max_len", value) for value in (0, -1, 33, True, 2.0)),
         *(("batch_size", value) for value in (0, -2, True, 1.5)),
         *(("dtype", value) for value in (torch.int64, torch.float8_e5m2)),
+        *(("device", value) for value in BAD_DEVICES),
     ],
 )
 def test_bad_arguments_are_refused(name: str, value: Any) -> None:

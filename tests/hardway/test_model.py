@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GPT2LMHeadModel
 
-from hardway import GPT2, Config, KVCache, block
+import hardway
+from hardway import GPT2, Config, KVCache, block, inputs
 from hardway import model as module
 from hardway.checkpoint import expected_shapes
 from hardway.fast.gpt2 import FastGPT2
@@ -31,7 +32,7 @@ from references import (
     with_sizes,
     write_config,
 )
-from refusals import refuses
+from refusals import BAD_DEVICES, refuses
 from tensors import assert_close
 
 KINDS = pytest.mark.parametrize("kind", [GPT2, FastGPT2])
@@ -257,6 +258,22 @@ def test_trace_takes_one_valid_sequence() -> None:
         model.trace([1, 2])  # type: ignore[arg-type]
 
 
+@KINDS
+def test_a_trace_too_large_is_refused_before_it_is_made(
+    kind: type[GPT2], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokens = kind(SMALL, random_model().weights), random_tokens(SMALL, 32)
+    size = SMALL.n_layer * SMALL.n_head * 32 * 32 * 4
+    monkeypatch.setattr(inputs, "MAX_BYTES", size)
+    assert model.trace(tokens).attention.nbytes == size
+    monkeypatch.setattr(inputs, "MAX_BYTES", size - 1)
+    with (
+        patch.object(module, "transformer_block", side_effect=AssertionError("work")),
+        refuses("the attention weights of all layers"),
+    ):
+        model.trace(tokens)
+
+
 # --- the last position alone ---
 
 
@@ -463,6 +480,50 @@ def test_every_tensor_is_made_where_the_weights_are(
         assert logits.device.type == "meta"
         assert logits.dtype == torch.float32
     assert cache.length == 8
+
+
+@KINDS
+@pytest.mark.parametrize("padded", [False, True], ids=["whole", "padded"])
+def test_tokens_and_padding_may_lie_where_the_weights_do(
+    kind: type[GPT2], padded: bool
+) -> None:
+    model, cache = on("meta", kind), KVCache(SMALL, 2, device="meta")
+    tokens = random_tokens(SMALL, 2, 5).to("meta")
+    n_pad = torch.tensor([0, 2], device="meta") if padded else None
+    for part in (tokens, tokens[:, :1]):
+        logits = model(part, cache, n_pad=n_pad)
+        assert logits.shape == (*part.shape, SMALL.n_vocab)
+        assert logits.is_meta
+    assert cache.length == 6
+
+
+@KINDS
+@pytest.mark.parametrize(("weights", "keys"), [("cpu", "meta"), ("meta", "cpu")])
+def test_a_cache_on_another_device_is_refused(
+    kind: type[GPT2], weights: str, keys: str
+) -> None:
+    model, cache = on(weights, kind), KVCache(SMALL, device=keys)
+    with refuses("cache") as caught:
+        model(random_tokens(SMALL, 5), cache)
+    assert f"device = {weights}, got {keys}" in str(caught.value)
+    assert cache.length == 0
+
+
+@KINDS
+@pytest.mark.parametrize("device", BAD_DEVICES, ids=repr)
+def test_a_bad_device_is_refused_before_the_weights_are_read(
+    kind: type[GPT2], device: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: Path) -> None:
+        pytest.fail("the weights were read")
+
+    monkeypatch.setattr("hardway.safetensors.load_file", read)
+    with refuses("device"):
+        kind.from_pretrained("pocket", device=device)
+    with refuses("device"):
+        hardway.load("pocket", device=device)
+    with refuses("device"):
+        on("cpu", kind).to(device)
 
 
 @KINDS

@@ -55,6 +55,10 @@ THIRD_PARTIES = {
     "plots": {"matplotlib", "myst_nb"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
+CHECKING = ("checks", "inputs", "untrusted")
+MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
+# Where little but the checks is left, the share today, which is not to grow.
+MORE_CHECKING = {"safetensors": 0.23, "kv_cache": 0.35}
 
 
 def path_of(module: str) -> Path:
@@ -160,9 +164,8 @@ def functions(module: str) -> Iterator[ast.FunctionDef]:
             yield node
 
 
-def lines_of_code(module: str) -> dict[str, int]:
-    """Each function's lines, without its docstring, blank lines and comments."""
-    source = path_of(module).read_text(encoding="utf-8")
+def code_lines(source: str) -> set[int]:
+    """The numbers of the lines that are neither blank nor all comment."""
     silent = (
         tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT,
         tokenize.DEDENT, tokenize.ENDMARKER,
@@ -171,12 +174,21 @@ def lines_of_code(module: str) -> dict[str, int]:
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in silent:
             code |= {*range(token.start[0], token.end[0] + 1)}
+    return code
+
+
+def span(node: ast.stmt | ast.expr) -> set[int]:
+    return {*range(node.lineno, (node.end_lineno or 0) + 1)}
+
+
+def lines_of_code(module: str) -> dict[str, int]:
+    """Each function's lines, without its docstring, blank lines and comments."""
+    code = code_lines(path_of(module).read_text(encoding="utf-8"))
     counts = {}
     for node in functions(module):
-        lines = {*range(node.lineno, (node.end_lineno or 0) + 1)} & code
+        lines = span(node) & code
         if ast.get_docstring(node) is not None:
-            said = node.body[0]
-            lines -= {*range(said.lineno, (said.end_lineno or 0) + 1)}
+            lines -= span(node.body[0])
         counts[node.name] = max(len(lines), counts.get(node.name, 0))
     return counts
 
@@ -191,6 +203,71 @@ def test_a_function_prints_on_one_page(module: str) -> None:
 def test_lines_are_counted() -> None:
     assert lines_of_code("attention")["softmax"] == 3
     assert lines_of_code("block")["gelu"] == 2
+
+
+def checking_lines(source: str) -> tuple[set[int], set[int]]:
+    """The lines of code that check or raise, and all.
+
+    Docstrings, imports and signatures are neither. A name imported from a module of
+    checks is one of them as much as the module's attribute is.
+    """
+    code, checking, nodes = code_lines(source), set(), list(ast.walk(ast.parse(source)))
+    names = {
+        alias.asname or alias.name
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if {*CHECKING} & {*(node.module or "").split("."), alias.name}
+    }
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            code -= span(node)
+        elif isinstance(node, ast.FunctionDef):
+            code -= {*range(node.lineno, node.body[0].lineno)}
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            if ast.get_docstring(node) is not None:
+                code -= span(node.body[0])
+        elif isinstance(node, ast.Raise) or (
+            isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[0] in names
+        ):
+            checking |= span(node)
+    return checking & code, code
+
+
+@pytest.mark.parametrize("module", TAUGHT)
+def test_a_taught_module_shows_more_than_checks(module: str) -> None:
+    checking, code = checking_lines(path_of(module).read_text(encoding="utf-8"))
+    share = len(checking) / len(code)
+    assert share <= MORE_CHECKING.get(module, MAX_CHECKING)
+    assert (share > MAX_CHECKING) == (module in MORE_CHECKING)
+
+
+def test_lines_that_check_are_counted() -> None:
+    source = '''"""Say."""
+from hardway import checks, inputs as i
+from hardway.untrusted import some
+
+
+def f(
+    a: int,
+) -> int:
+    """Say."""
+    # why
+    a = checks.integer(
+        "a", a
+    )
+
+    i.check(a)
+    if a:
+        raise ValueError(
+            "no"
+        )
+    b = some(a)
+    return checked(a)
+'''
+    checking, code = checking_lines(source)
+    assert sorted(checking) == [11, 12, 13, 15, 17, 18, 19, 20]
+    assert sorted(code - checking) == [16, 21]
 
 
 def members(module: ModuleType) -> dict[str, object]:
@@ -265,6 +342,19 @@ def test_an_unknown_name() -> None:
     with pytest.raises(AttributeError, match=r"'hardway' .* 'gpt3'"):
         hardway.gpt3  # noqa: B018
     assert not hasattr(hardway, "__wrapped__")
+
+
+def test_the_names_of_the_fast_path() -> None:
+    from hardway.fast import FastGPT2, FastTokenizer, gpt2, tokenizer
+
+    assert hardway.fast.FastGPT2 is FastGPT2 is gpt2.FastGPT2
+    assert hardway.fast.FastTokenizer is FastTokenizer is tokenizer.FastTokenizer
+    assert {*hardway.fast.__all__} == {*members(hardway.fast)} | {
+        "FastGPT2", "FastTokenizer",
+    }  # fmt: skip
+    with pytest.raises(AttributeError, match=r"'hardway\.fast' .* 'FastGPT3'"):
+        hardway.fast.FastGPT3  # noqa: B018
+    assert not hasattr(hardway.fast, "__wrapped__")
 
 
 def test_type_checkers_see_the_same_names() -> None:

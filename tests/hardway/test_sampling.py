@@ -237,9 +237,27 @@ def test_probabilities_are_the_softmax_of_the_processed_logits(
     torch.testing.assert_close(sampler.probabilities(rows)[0], expected)
 
 
-def test_without_options_the_probabilities_are_the_softmax() -> None:
+def test_at_temperature_1_the_probabilities_are_the_softmax() -> None:
     logits = torch.tensor([1.0, -2.0, 0.5])
-    torch.testing.assert_close(Sampler().probabilities(logits), logits.softmax(dim=-1))
+    found = Sampler(1.0).probabilities(logits)
+    torch.testing.assert_close(found, logits.softmax(dim=-1))
+
+
+@given(logits=LOGITS, k=st.none() | st.integers(1, 9), p=st.none() | st.floats(0.05, 1))
+@example(logits=torch.zeros(5), k=None, p=0.5)
+@example(logits=torch.tensor([1.0, 5.0, 5.0]), k=2, p=0.1)
+def test_greedy_gives_all_to_the_first_of_the_highest(
+    logits: Tensor, k: int | None, p: float | None
+) -> None:
+    """Also where top-p would keep another of those that tie."""
+    one_hot = torch.nn.functional.one_hot
+    for sampler in (Sampler(), Sampler(0, k, p)):
+        rows = torch.stack([logits, logits.flip(0)])
+        found = sampler.probabilities(rows)
+        assert found.dtype == logits.dtype
+        assert torch.equal(found, one_hot(rows.argmax(dim=-1), len(logits)).float())
+        assert torch.equal(sampler.probabilities(logits), found[0])
+        assert sampler.choose(logits) == int(found[0].argmax())
 
 
 def test_a_processor_gets_the_ids_so_far() -> None:

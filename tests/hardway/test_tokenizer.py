@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tokenizers import ByteLevelBPETokenizer
 
+import hardway
 from hardway.fast.tokenizer import LONG_WORD, FastTokenizer
 from hardway.hub import POCKET
 from hardway.tokenizer import (
@@ -420,13 +421,24 @@ def test_case_36_a_special_token_where_it_is_allowed(
 
 
 @pytest.mark.parametrize(
-    "allowed", [{"<|pad|>"}, {END_OF_TEXT, "<|pad|>"}, END_OF_TEXT, "", "a"]
-)
+    "allowed",
+    [{"<|pad|>"}, {END_OF_TEXT, "<|pad|>"}, END_OF_TEXT, "", "a", None, 5,
+     END_OF_TEXT.encode(), b"", [END_OF_TEXT.encode()]],
+    ids=repr,
+)  # fmt: skip
 def test_case_36_an_unknown_special_token_is_refused(
     tokenizer: Tokenizer, allowed: str | set[str]
 ) -> None:
     with refuses("allowed_special"):
         tokenizer.encode("text", allowed_special=allowed)
+
+
+def test_case_36_allowed_tokens_may_come_from_an_iterator(
+    tokenizer: Tokenizer,
+) -> None:
+    text, allowed = f"a{END_OF_TEXT}b{END_OF_TEXT}", iter([END_OF_TEXT])
+    ids = tokenizer.encode(text, allowed)  # type: ignore[arg-type]
+    assert ids == tokenizer.encode(text, "all")
 
 
 # --- bad text, bad ids, bad bytes ---
@@ -447,6 +459,20 @@ def test_case_35_a_surrogate_is_refused(tokenizer: Tokenizer, text: str) -> None
     with refuses("text") as caught:
         tokenizer.encode(text)
     assert str(caught.value).endswith(f"{text[place]!r} at position {place}")
+
+
+@pytest.mark.parametrize("text", [b"text", None, 5, ["text"]], ids=repr)
+def test_case_35_what_is_no_text_is_refused(tokenizer: Tokenizer, text: Any) -> None:
+    for allowed in ((), "all"):
+        with refuses("text"):
+            tokenizer.encode(text, allowed)
+
+
+@pytest.mark.parametrize("ids", ["text", b"text", 5, None], ids=repr)
+def test_case_37_what_holds_no_ids_is_refused(tokenizer: Tokenizer, ids: Any) -> None:
+    for decode in (tokenizer.decode, tokenizer.decode_bytes):
+        with refuses("ids"):
+            decode(ids)
 
 
 @pytest.mark.parametrize("id", [-1, 50257, True, 1.0, "1", None])
@@ -629,3 +655,24 @@ def test_a_class_of_its_own_survives_loading(tmp_path: Path) -> None:
         pass
 
     assert type(Mine.from_pretrained(write(tmp_path))) is Mine
+
+
+@pytest.mark.parametrize("kind", [Tokenizer, FastTokenizer])
+@pytest.mark.parametrize("message", ["too small", "size: too small", "vocabulary: no"])
+def test_an_error_of_a_class_of_its_own_keeps_its_message(
+    kind: type[Tokenizer], message: str, tmp_path: Path
+) -> None:
+    class Mine(kind):  # type: ignore[misc, valid-type]
+        def __init__(self, vocab: Vocab, merges: list[tuple[str, str]]) -> None:
+            super().__init__(vocab, merges)
+            raise ValueError(message)
+
+    with pytest.raises(ValueError, match=message) as caught:
+        Mine.from_pretrained(write(tmp_path))
+    assert str(caught.value) == message
+
+
+def test_the_fast_one_is_loaded_by_the_names_of_its_arguments(tmp_path: Path) -> None:
+    found = hardway.load_tokenizer(name_or_path=write(tmp_path))
+    assert type(found) is FastTokenizer
+    assert found.n_vocab == len(SMALL)

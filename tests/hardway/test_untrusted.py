@@ -25,7 +25,7 @@ def refused(*_: Any) -> None:
 def test_a_message_begins_with_the_file(kind: type[ValueError]) -> None:
     with (
         refuses_file(Path("a/b"), "n_head", kind) as caught,
-        untrusted.about(Path("a/b"), kind),
+        untrusted.prefix_errors(Path("a/b"), kind),
     ):
         refused()
     assert type(caught.value) is kind
@@ -33,7 +33,7 @@ def test_a_message_begins_with_the_file(kind: type[ValueError]) -> None:
 
 
 def test_another_error_is_left_as_it_is() -> None:
-    with pytest.raises(KeyError), untrusted.about("a/b"):
+    with pytest.raises(KeyError), untrusted.prefix_errors("a/b"):
         raise KeyError("n_head")
 
 
@@ -50,17 +50,17 @@ def test_just_what_covers_the_data_end_to_end_is_accepted(
     ends = [0, *itertools.accumulate(sizes)]
     spans = [(a, b, f"t{i}") for i, (a, b) in enumerate(itertools.pairwise(ends))]
     shuffled = data.draw(st.permutations(spans))
-    untrusted.layout(shuffled, data_size=ends[-1])
+    untrusted.check_layout(shuffled, data_size=ends[-1])
     for other in (ends[-1] + 1, ends[-1] - 1):
         with refuses("its tensors"):
-            untrusted.layout(shuffled, data_size=other)
+            untrusted.check_layout(shuffled, data_size=other)
     if wide := [i for i, size in enumerate(sizes) if size]:
         moved = data.draw(st.sampled_from(wide))
         start, end, name = spans[moved]
         for broken in ((start + 1, end), (start, end - 1)):
             changed = [*spans[:moved], (*broken, name), *spans[moved + 1 :]]
             with pytest.raises(ValueError, match=r"^(tensor 't|its tensors)"):
-                untrusted.layout(changed, data_size=ends[-1])
+                untrusted.check_layout(changed, data_size=ends[-1])
 
 
 @pytest.mark.parametrize(
@@ -70,10 +70,10 @@ def test_just_what_covers_the_data_end_to_end_is_accepted(
 )  # fmt: skip
 def test_a_header_fits_in_its_file(length: int, size: int, sound: bool) -> None:
     if sound:
-        untrusted.header_length(length, b"", size)
+        untrusted.check_header_length(length, b"", size)
     else:
         with refuses("it"):
-            untrusted.header_length(length, b"", size)
+            untrusted.check_header_length(length, b"", size)
 
 
 # --- JSON ---
@@ -81,7 +81,7 @@ def test_a_header_fits_in_its_file(length: int, size: int, sound: bool) -> None:
 
 @pytest.mark.parametrize("raw", [b"{}", b' \t\n\r{"a": {"b": [1, "\xc3\xa9", null]}} '])
 def test_strict_json(raw: bytes) -> None:
-    assert set(untrusted.strict_json(raw)) <= {"a"}
+    assert set(untrusted.parse_strict_json(raw)) <= {"a"}
 
 
 @pytest.mark.parametrize(
@@ -92,16 +92,16 @@ def test_strict_json(raw: bytes) -> None:
 )  # fmt: skip
 def test_json_that_is_not_strict(raw: bytes, named: str) -> None:
     with refuses("its header") as caught:
-        untrusted.strict_json(raw)
+        untrusted.parse_strict_json(raw)
     assert named in str(caught.value)
 
 
 def test_metadata_is_text() -> None:
-    assert untrusted.metadata(None) == {}
-    assert untrusted.metadata({"a": "b"}) == {"a": "b"}
+    assert untrusted.check_metadata(None) == {}
+    assert untrusted.check_metadata({"a": "b"}) == {"a": "b"}
     for bad in ([], "", 1, {"a": 1}, {"a": None}):
         with refuses("its __metadata__"):
-            untrusted.metadata(bad)
+            untrusted.check_metadata(bad)
 
 
 # --- a tokenizer's two files ---
@@ -116,7 +116,7 @@ def test_an_error_in_a_vocabulary_names_the_file_it_is_in(
     path = tmp_path / untrusted.FILES[part]
     with (
         refuses_file(path, "the reason"),
-        untrusted.vocabulary_files(tmp_path) as (vocab, merges),
+        untrusted.read_vocabulary(tmp_path) as (vocab, merges),
     ):
         assert (vocab, merges) == ({}, [])
         raise ValueError(f"{part}: the reason")
@@ -132,13 +132,13 @@ def test_merges_are_read_as_they_were_written(
     path = tmp_path_factory.mktemp("merges") / "merges.txt"
     lines = [" ".join(pair) for pair in pairs]
     path.write_text("\n".join([*(["#version: 0.2"] * version), *lines]), "utf-8")
-    assert untrusted.merge_lines(path) == pairs
+    assert untrusted.read_merges(path) == pairs
 
 
 def test_a_vocabulary_that_fits_its_merges() -> None:
     vocab = BYTE_OF | {"ab": 256, END_OF_TEXT: 257}
-    untrusted.vocabulary(vocab, [("a", "b")], BYTE_OF, {END_OF_TEXT})
+    untrusted.check_vocabulary(vocab, [("a", "b")], BYTE_OF, {END_OF_TEXT})
     with refuses("merges"):
-        untrusted.vocabulary(vocab, [("b", "a")], BYTE_OF, {END_OF_TEXT})
+        untrusted.check_vocabulary(vocab, [("b", "a")], BYTE_OF, {END_OF_TEXT})
     with refuses("vocab"):
-        untrusted.vocabulary(vocab, [("a", "b")], BYTE_OF, {"<|pad|>"})
+        untrusted.check_vocabulary(vocab, [("a", "b")], BYTE_OF, {"<|pad|>"})

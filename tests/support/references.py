@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,16 @@ from hardway.checkpoint import expected_shapes, nest
 from tensors import randn
 
 SMALL = Config(n_vocab=97, n_ctx=32, n_embd=24, n_head=3, n_layer=2)
+CPU = torch.device("cpu")
+
+
+@dataclass
+class NoWeights:
+    """All that the checks of a call read of a model."""
+
+    config: Any = SMALL
+    device: torch.device = CPU
+    compute_dtype: torch.dtype = torch.float32
 
 
 def with_sizes(config: Config, **changes: Any) -> Config:

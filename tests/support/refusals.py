@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 # Options of generation that are out of range, as (name, value).
 BAD_OPTIONS: list[tuple[str, Any]] = [
@@ -15,6 +16,11 @@ BAD_OPTIONS: list[tuple[str, Any]] = [
       for value in (0, 0.0, -0.1, 1.1, 2, float("nan"), float("inf"), True, "1")),
     *(("seed", value) for value in (-1, 2**63, True, 1.0, "1")),
 ]  # fmt: skip
+
+# What `device` may not be, on this machine.
+BAD_DEVICES: list[Any] = ["gpu", "cuda:99", "", None, torch.float16, [], 1.5]
+if not torch.cuda.is_available():
+    BAD_DEVICES.append("cuda")
 
 
 def refuses(argument: str, kind: type[Exception] = ValueError) -> Any:
