@@ -121,13 +121,16 @@ def special_tokens(allowed: Any, known: Collection[str]) -> set[str]:
     """Return the special tokens that a text may spell: ``"all"``, or some by name."""
     if allowed == "all":
         return set(known)
-    wanted = {*items("allowed_special", allowed)}
-    if isinstance(allowed, str | bytes) or not wanted <= set(known):
+    wanted = [*items("allowed_special", allowed)]
+    is_text = isinstance(allowed, str | bytes)
+    if is_text or not all(
+        isinstance(token, str) and token in known for token in wanted
+    ):
         raise ValueError(
             f"allowed_special must be 'all' or some of {sorted(known)}, "
-            f"got {safe_repr(allowed)}"
+            f"got {safe_repr(wanted if not is_text else allowed)}"
         )
-    return wanted
+    return set(wanted)
 
 
 def safe_repr(value: object) -> str:

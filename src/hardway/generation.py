@@ -128,7 +128,8 @@ def decode_steps(
     max_new_tokens = checks.integer("max_new_tokens", max_new_tokens)
     stops = set(checks.token_ids("stop_ids", stop_ids, model.config.n_vocab))
     sequences = [
-        inputs.check_prompt(ids, max_new_tokens, model.config) for ids in prompts
+        inputs.check_prompt(ids, max_new_tokens, model.config)
+        for ids in checks.items("prompts", prompts)
     ]
     Sampler(**sampling)  # checks the options, even where there is no prompt
     samplers = [Sampler(**sampling) for _ in sequences]  # with one seed, all the same

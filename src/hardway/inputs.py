@@ -1,6 +1,6 @@
 """Check what a model is called with: tokens, padding, caches, dtypes, memory."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -105,11 +105,10 @@ def check_device(device: Any) -> torch.device:
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
-    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
+    except (RuntimeError, TypeError, AssertionError, ImportError) as error:
         raise ValueError(
-            "device must be one that is here, such as 'cpu', "
-            f"got {safe_repr(device)}: {reason}"
+            f"device must be one that is here, such as 'cpu', got {safe_repr(device)}: "
+            f"{str(error).splitlines()[0][:100]}"
         ) from error
     return found
 
@@ -140,6 +139,10 @@ def check_call(
     """
     config = model.config
     check_tokens(tokens, config.n_vocab)
+    for name, tensor in (("tokens", tokens), ("n_pad", n_pad)):
+        is_meta = isinstance(tensor, Tensor) and tensor.is_meta
+        if is_meta and model.device.type != "meta":
+            raise ValueError(f"{name} must hold values, got a tensor on device meta")
     batch_size, n = (tokens.shape[0] if tokens.dim() == 2 else 1), tokens.shape[-1]
     total = n + (cache.length if cache is not None else 0)
     if total > config.n_ctx:
@@ -156,6 +159,18 @@ def check_call(
     check_size("the attention weights of a layer", scores * itemsize)
     logits = batch_size * (1 if last_only else n) * config.n_vocab
     check_size("the logits", logits * itemsize)
+
+
+def check_trace(model: Model, tokens: Tensor) -> None:
+    """Check what a trace is asked for: one sequence, whose attention fits in memory."""
+    check_call(model, tokens)
+    if tokens.dim() != 1:
+        raise ValueError(
+            f"tokens must be one sequence [T], got shape {list(tokens.shape)}"
+        )
+    scores = model.config.n_layer * model.config.n_head * len(tokens) ** 2
+    n_bytes = scores * model.compute_dtype.itemsize
+    check_size("the attention weights of all layers", n_bytes)
 
 
 def check_tokens(tokens: Tensor, n_vocab: int) -> None:
@@ -211,6 +226,21 @@ def check_cache(model: Model, cache: Cache, batch_size: int, total: int) -> None
             f"cache must have room for {total} positions, got max_len = "
             f"{cache.max_len}: {advice}"
         )
+
+
+def check_new_cache(
+    config: ModelConfig, shape: Sequence[Any], dtype: Any, device: Any
+) -> None:
+    """Check what a KV cache is made with, before its memory is asked for.
+
+    shape: [n_layer, batch_size, n_kv_head, max_len, d_head].
+    """
+    batch_size = integer("batch_size", shape[1], 1)
+    max_len = integer("max_len", shape[3], 1, config.n_ctx, " (n_ctx)")
+    per_position = 2 * config.n_layer * config.n_kv_head * config.d_head
+    itemsize = check_dtype("dtype", dtype).itemsize
+    check_size("the KV cache", batch_size * max_len * per_position * itemsize)
+    check_device(device)
 
 
 def check_finite_logits(

@@ -1,7 +1,5 @@
 """Keep the keys and values of past positions, so that none is computed twice."""
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -30,18 +28,12 @@ class KVCache:
         more than ``hardway.inputs.MAX_BYTES`` in all.
         """
         max_len = config.n_ctx if max_len is None else max_len
-        self.max_len = checks.integer("max_len", max_len, 1, config.n_ctx, " (n_ctx)")
-        self.batch_size = checks.integer("batch_size", batch_size, 1)
-        self.length = 0
-        shape = (
-            config.n_layer, self.batch_size, config.n_kv_head, self.max_len,
-            config.d_head,
-        )  # fmt: skip
-        itemsize = inputs.check_dtype("dtype", dtype).itemsize
-        inputs.check_size("the KV cache", 2 * math.prod(shape) * itemsize)
-        device = inputs.check_device(device)
+        shape = config.n_layer, batch_size, config.n_kv_head, max_len, config.d_head
+        inputs.check_new_cache(config, shape, dtype, device)
         self.keys = torch.zeros(shape, dtype=dtype, device=device)
         self.values = torch.zeros(shape, dtype=dtype, device=device)
+        _, self.batch_size, _, self.max_len, _ = self.keys.shape
+        self.length = 0
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write one layer's new keys and values; return them after all past ones.

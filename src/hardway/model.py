@@ -110,15 +110,7 @@ class GPT2:
 
         Raises what a call of the model does.
         """
-        inputs.check_call(self, tokens)
-        if tokens.dim() != 1:
-            raise ValueError(
-                f"tokens must be one sequence [T], got shape {list(tokens.shape)}"
-            )
-        inputs.check_size(
-            "the attention weights of all layers",
-            self.config.n_layer * self.config.n_head * len(tokens) ** 2 * 4,
-        )
+        inputs.check_trace(self, tokens)
         steps = list(self._residual_stream(tokens[None]))
         residual = torch.stack([x[0] for x, _ in steps])
         attention = torch.stack([w[0] for _, w in steps if w is not None])

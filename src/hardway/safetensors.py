@@ -71,20 +71,18 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def parse_header(file: BufferedReader) -> Header:
-    """Parse the length, then the JSON; each step is checked before the next."""
+    """Parse the length, then the JSON; each is checked before it is relied on."""
     file_size = os.fstat(file.fileno()).st_size
     first = file.read(8)
     length = int.from_bytes(first, "little")  # unsigned, lowest byte first
     untrusted.check_header_length(length, first, file_size)
     listing = untrusted.parse_strict_json(file.read(length))
-    metadata = untrusted.check_metadata(listing.pop("__metadata__", None))
-    tensors = {}
-    for name, entry in listing.items():
-        untrusted.check_tensor_entry(name, entry)
-        start, end = entry["data_offsets"]
-        tensors[name] = TensorInfo(entry["dtype"], tuple(entry["shape"]), start, end)
-    spans = [(info.start, info.end, name) for name, info in tensors.items()]
-    untrusted.check_layout(spans, data_size=file_size - 8 - length)
+    untrusted.check_listing(listing, data_size=file_size - 8 - length)
+    metadata = listing.pop("__metadata__", None) or {}
+    tensors = {
+        name: TensorInfo(entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
+        for name, entry in listing.items()
+    }
     return Header(tensors, metadata, data_start=8 + length)
 
 
@@ -100,8 +98,6 @@ def read_tensor(file: BufferedReader, name: str, info: TensorInfo) -> Tensor:
     tensor = torch.zeros(info.shape, dtype=DTYPES[info.dtype])
     if info.start < info.end:
         memory = tensor.flatten().view(torch.uint8).numpy().data
-        if file.readinto(memory) != info.end - info.start:
-            untrusted.tensor_error(
-                name, "the file ended while its bytes were being read"
-            )
+        n_read = file.readinto(memory)
+        untrusted.check_read(name, n_read, info.end - info.start)
     return tensor

@@ -93,7 +93,7 @@ class Sampler:
     ) -> None:
         """Compose the processors; ``seed`` makes the draws repeatable."""
         processors = list(logits_processors(temperature, top_k, top_p))
-        self.is_greedy = temperature == 0
+        self.is_greedy = float(temperature) == 0
         self.processors = [] if self.is_greedy else processors  # all keep the highest
         self.generator = torch.Generator()
         if seed is None:

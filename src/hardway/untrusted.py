@@ -110,16 +110,25 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
-def check_metadata(found: Any) -> dict[str, str]:
-    """Return ``__metadata__``: an object of strings, or nothing."""
-    if found is None:
-        return {}
-    if not isinstance(found, dict):
+def check_listing(listing: Mapping[str, Any], data_size: int) -> None:
+    """Check a parsed header: the metadata, each tensor's entry, and how they lie."""
+    spans = []
+    for name, entry in listing.items():
+        if name == "__metadata__":
+            check_metadata(entry)
+        else:
+            check_tensor_entry(name, entry)
+            spans.append((*entry["data_offsets"], name))
+    check_layout(spans, data_size)
+
+
+def check_metadata(found: Any) -> None:
+    """Raise `ValueError` unless this is an object of strings, or nothing."""
+    if found is not None and not isinstance(found, dict):
         raise ValueError("its __metadata__ is not an object")
-    for key, value in found.items():
+    for key, value in (found or {}).items():
         if not isinstance(value, str):
             raise ValueError(f"its __metadata__ value for {safe_repr(key)} is no text")
-    return found
 
 
 def check_tensor_entry(name: str, entry: Any) -> None:
@@ -204,6 +213,12 @@ def check_loadable(
         if width >= 2**63:
             problem = f"its shape {safe_repr(list(shape))} is empty but too wide"
             tensor_error(name, f"{problem} to index")
+
+
+def check_read(name: str, n_read: int, n_bytes: int) -> None:
+    """Raise `ValueError` where the file ended before the tensor did."""
+    if n_read != n_bytes:
+        tensor_error(name, "the file ended while its bytes were being read")
 
 
 def tensor_error(tensor: str, problem: str) -> NoReturn:

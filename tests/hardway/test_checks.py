@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hardway import KVCache, checks, inputs
 from hardway.checks import integer, number, safe_repr, some
-from references import SMALL, NoWeights, with_sizes
+from references import SMALL, NoWeights, random_model, with_sizes
 from refusals import BAD_DEVICES, refuses
 
 # What spells an integer elsewhere than in Python, of 64 bits.
@@ -488,3 +488,31 @@ def test_logits_that_are_not_finite(bad: float) -> None:
         inputs.check_finite_logits(logits, 2, {0, 1})
     with refuses("the logits for new token 1"):
         inputs.check_finite_logits(logits[1], 0)
+
+
+@pytest.mark.parametrize("name", ["tokens", "n_pad"])
+def test_tensors_without_values_need_a_model_without(name: str) -> None:
+    model, real = random_model(), {"tokens": torch.tensor([[1, 2]]), "n_pad": None}
+    meta = {"tokens": [[1, 2]], "n_pad": [0]}[name]
+    with refuses(name):
+        model(**(real | {name: torch.tensor(meta, device="meta")}))
+
+
+@pytest.mark.parametrize("device", ["mps", "xla", "hip", "privateuseone"])
+def test_a_device_that_is_not_here_is_refused_in_a_line(device: str) -> None:
+    with refuses("device") as caught:
+        inputs.check_device(device)
+    assert len(str(caught.value)) < 250
+
+
+def test_a_trace_in_float64_is_counted_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    n_bytes = SMALL.n_layer * SMALL.n_head * 32 * 32 * 8
+    model, tokens = (
+        random_model(dtype=torch.float64),
+        torch.zeros(32, dtype=torch.int64),
+    )
+    monkeypatch.setattr(inputs, "MAX_BYTES", n_bytes)
+    model.trace(tokens)
+    monkeypatch.setattr(inputs, "MAX_BYTES", n_bytes - 1)
+    with refuses("the attention weights of all layers"):
+        model.trace(tokens)

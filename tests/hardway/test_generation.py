@@ -713,3 +713,8 @@ def test_the_fast_model_writes_what_the_taught_one_does(
     found = generate_batch(fast, RAGGED, 20, use_cache=use_cache, **how)
     assert found == generate_batch(model, RAGGED, 20, use_cache=use_cache, **how)
     assert found[2] == generate(fast, RAGGED[2], 20, use_cache=use_cache, **how)
+
+
+def test_steps_name_prompts_that_cannot_be_iterated_over() -> None:
+    with refuses("prompts"):
+        decode_steps(random_model(), 5, 3)  # type: ignore[arg-type]

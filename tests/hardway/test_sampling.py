@@ -1,6 +1,7 @@
 """Sampling against transformers and plain Python, in the one order it has."""
 
 import itertools
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -325,3 +326,10 @@ def test_options_may_be_numpys_or_tensors() -> None:
     plain = Sampler(0.5, 3, 0.5, 7)
     assert torch.equal(spelled.probabilities(logits), plain.probabilities(logits))
     assert spelled.choose(logits) == plain.choose(logits)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, torch.tensor(0.0), Fraction(1, 10**400)])
+def test_a_temperature_that_is_zero_as_a_float_is_greedy(zero: Any) -> None:
+    sampler = Sampler(zero)
+    assert sampler.is_greedy is True
+    assert sampler.choose(torch.tensor([1.0, 3.0, 2.0])) == 1

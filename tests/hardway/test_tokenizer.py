@@ -422,8 +422,8 @@ def test_case_36_a_special_token_where_it_is_allowed(
 
 @pytest.mark.parametrize(
     "allowed",
-    [{"<|pad|>"}, {END_OF_TEXT, "<|pad|>"}, END_OF_TEXT, "", "a", None, 5,
-     END_OF_TEXT.encode(), b"", [END_OF_TEXT.encode()]],
+    [{"<|pad|>"}, [END_OF_TEXT, "<|pad|>"], END_OF_TEXT, "", "a", None, 5,
+     END_OF_TEXT.encode(), b"", [END_OF_TEXT.encode()], [[END_OF_TEXT]]],
     ids=repr,
 )  # fmt: skip
 def test_case_36_an_unknown_special_token_is_refused(

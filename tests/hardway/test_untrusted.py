@@ -97,8 +97,8 @@ def test_json_that_is_not_strict(raw: bytes, named: str) -> None:
 
 
 def test_metadata_is_text() -> None:
-    assert untrusted.check_metadata(None) == {}
-    assert untrusted.check_metadata({"a": "b"}) == {"a": "b"}
+    for good in (None, {}, {"a": "b"}):
+        untrusted.check_metadata(good)
     for bad in ([], "", 1, {"a": 1}, {"a": None}):
         with refuses("its __metadata__"):
             untrusted.check_metadata(bad)

@@ -42,15 +42,17 @@ class FastGPT2(GPT2):
         inputs.check_call(self, tokens, cache, n_pad, last_only)
         batch = (tokens if tokens.dim() == 2 else tokens[None]).to(self.device)
         n, past = batch.shape[1], cache.length if cache is not None else 0
+        mask: Tensor | None
         positions, mask = positions_and_mask(past, n, n_pad, self.device)
-        is_plain = n_pad is None and (past == 0 or n == 1)  # needs no mask in memory
+        if n_pad is None and (past == 0 or n == 1):
+            mask = None  # the kernel masks a whole text, and one token sees all of it
         rows = None
         if last_only and n > 1:
             rows = torch.arange(n - 1, batch.numel(), n, device=self.device)
         logits = self.forward(
             batch.flatten(),
             positions.expand(batch.shape).flatten(),
-            partial(attend_in_rows, len(batch), None if is_plain else mask, cache),
+            partial(attend_in_rows, len(batch), mask, cache),
             rows,
         )
         if cache is not None:
