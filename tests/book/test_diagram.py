@@ -25,13 +25,19 @@ def drawn(lit: str) -> Tag:
 
 @pytest.mark.parametrize("lit", ["", *diagram.PARTS])
 def test_one_part_is_lit(lit: str) -> None:
-    figure = drawn(lit)
-    links = figure.select("a")
-    current = [link.get_text() for link in figure.select("a.lit[aria-current]")]
-    assert len(links) == len(diagram.PARTS)
-    assert current == ([diagram.PARTS[lit]] if lit else [])
-    description = figure.svg["aria-label"]
-    assert description.endswith(f"Here: {current[0]}." if lit else "forward pass.")
+    for drawing in drawn(lit).select("svg"):
+        assert len(drawing.select("a")) == len(diagram.PARTS)
+        current = [link.get_text() for link in drawing.select("a.lit[aria-current]")]
+        assert len(current) == bool(lit)
+        assert all(diagram.PARTS[lit].startswith(name) for name in current)
+        here = f"Here: {diagram.PARTS[lit]}." if lit else "forward pass."
+        assert drawing["aria-label"].endswith(here)
+
+
+def test_there_is_a_drawing_for_a_wide_and_one_for_a_narrow_screen() -> None:
+    assert [svg["class"] for svg in drawn("").select("svg")] == [["wide"], ["tall"]]
+    ids = [tag["id"] for tag in drawn("").select("[id]")]
+    assert len(ids) == len(set(ids)) == 2
 
 
 def test_every_part_leads_to_a_chapter() -> None:
@@ -53,10 +59,12 @@ def test_boxes_lie_in_the_picture_and_do_not_cross() -> None:
         beside = a[1] <= b[0] or b[1] <= a[0]
         return beside or a[3] <= b[2] or b[3] <= a[2]
 
-    boxes = [edges(rect) for rect in drawn("").select("a rect")]
-    for i, a in enumerate(boxes):
-        assert inside(a, (0, 700, 0, 232))
-        assert all(apart(a, b) or inside(a, b) or inside(b, a) for b in boxes[:i])
+    for drawing in drawn("").select("svg"):
+        _, _, width, height = map(int, drawing["viewbox"].split())
+        boxes = [edges(rect) for rect in drawing.select("a rect")]
+        for i, a in enumerate(boxes):
+            assert inside(a, (0, width, 0, height))
+            assert all(apart(a, b) or inside(a, b) or inside(b, a) for b in boxes[:i])
 
 
 def edges(rect: Tag) -> Box:

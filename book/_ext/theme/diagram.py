@@ -4,7 +4,7 @@
     ```
 
 Parts are named after modules and link to chapters. The highlighted one is also bold and
-framed, so that it doesn't depend on color.
+framed, so that it doesn't depend on color. On a phone the diagram is a tall one.
 """
 
 import re
@@ -13,10 +13,13 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-FILE = Path(__file__).with_name("machine.svg")
-DRAWING = "".join(map(str.strip, FILE.read_text(encoding="utf-8").splitlines()))
+FILES = [Path(__file__).with_name(f"machine-{shape}.svg") for shape in ("wide", "tall")]
+LINES = [line for file in FILES for line in file.read_text("utf-8").splitlines()]
+DRAWINGS = "".join(map(str.strip, LINES))
 PART = re.compile(r'<a data-part="(\w+)" href="([\w-]+)">(.+?)</a>')
-PARTS = {name: re.sub("<.+?>", "", box) for name, _, box in PART.findall(DRAWING)}
+PARTS: dict[str, str] = {}
+for _name, _, _box in PART.findall(DRAWINGS):
+    PARTS.setdefault(_name, re.sub("<.+?>", "", _box))
 CAPTION = "The whole machine. Click a part to open its chapter."
 
 
@@ -44,5 +47,5 @@ class Pipeline(SphinxDirective):
             return f'<a href="{address}"{current}>{box}</a>'
 
         here = f" Here: {PARTS[lit]}." if lit else ""
-        figure = f"{PART.sub(part, DRAWING)}<figcaption>{CAPTION}$here</figcaption>"
+        figure = f"{PART.sub(part, DRAWINGS)}<figcaption>{CAPTION}$here</figcaption>"
         return f'<figure class="pipeline">{figure.replace("$here", here)}</figure>'
