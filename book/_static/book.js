@@ -1,8 +1,13 @@
-// A figure or a table wider than a phone scrolls in its own box, and says so. So that the
-// keyboard can scroll it, too, the box takes the focus.
+// Output that stands in columns keeps its lines; text wraps.
+for (const output of document.querySelectorAll(".bd-article .cell_output pre")) {
+  output.classList.toggle("columns", /\S {2,}\S|^ +\S/m.test(output.textContent));
+}
+
+// A figure, a table or a formula wider than a phone scrolls in its own box, and says so.
+// So that the keyboard can scroll it, too, the box takes the focus.
 function markWhatScrolls() {
   for (const box of document.querySelectorAll(
-    ".bd-article figure, .bd-article .pst-scrollable-table-container",
+    ".bd-article :is(figure, .pst-scrollable-table-container, div.math)",
   )) {
     const scrolls = box.scrollWidth > box.clientWidth;
     box.classList.toggle("scrolls", scrolls);

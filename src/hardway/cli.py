@@ -73,7 +73,7 @@ model_option = click.option(
     help="Chooses the random weights.",
 )
 def demo(text: str | None, seed: int) -> None:
-    """Run the smallest language model on TEXT and print every matrix.
+    """Run the smallest language model on TEXT, step by step.
 
     Its weights are random.
     """

@@ -13,7 +13,6 @@ from sphinx.application import Sphinx
 
 PREDICT = "Predict"
 RESULT = "Run it: the code, and what comes out"
-HIDE = "Hide it"
 LOADING = ("('auto')", "model.config")
 
 
@@ -113,4 +112,4 @@ def called(node: ast.AST | None) -> str:
 
 def mark(cell: nodes.container, what: str, line: str) -> None:
     """Have MyST-NB fold a part of the cell below a summary line."""
-    cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, HIDE
+    cell["hide_mode"], cell["prompt_show"], cell["prompt_hide"] = what, line, line
