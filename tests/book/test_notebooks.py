@@ -76,6 +76,9 @@ WORDS = """
 ```{glossary}
 cat
   It purrs.
+
+fat cat
+  It sleeps.
 ```
 
 ```{bibliography}
@@ -177,6 +180,7 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
         ("See {ref}`a-label`.", "See First page."),
         ("See {doc}`second`.", "See [Second page](second.ipynb)."),
         ("A {term}`cat`, two {term}`cats <cat>`.", "A cat, two cats."),
+        ("A {term}`fat\ncat`.", "A fat cat."),
         ("By {cite:t}`one` {cite:p}`two`.", "By Fox (2001) (Ek and Li 2002)."),
         ("By {cite:t}`three`.", "By Ek et al. (2003)."),
         ("See {ref}`here <a-label>`.", "See here."),

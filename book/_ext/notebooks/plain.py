@@ -289,6 +289,7 @@ def escaped(text: str) -> str:
 
 def cross_reference(domain: str, role: str, page: Page, text: str) -> str:
     """Return a cross-reference as Sphinx resolves it."""
+    text = " ".join(text.split())  # a line of the source may end in it
     match = ReferenceRole.explicit_title_re.match(text)
     title, target = match.groups() if match else (text, text)
     content = nodes.inline(title, title)
