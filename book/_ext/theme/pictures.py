@@ -31,7 +31,9 @@ class Slim(ImageConverter):
     def convert(self, _from: str, _to: str) -> bool:
         """Write the WebP."""
         with Image.open(_from) as picture:
-            fewest_colors(picture.convert("RGB")).save(_to, lossless=True, quality=100)
+            fewest_colors(picture.convert("RGB")).save(
+                _to, lossless=True, quality=100, method=6
+            )
         return True
 
 
