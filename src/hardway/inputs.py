@@ -107,8 +107,8 @@ def check_device(device: Any) -> torch.device:
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
         raise ValueError(
-            f"device must be one that is here, such as 'cpu', got {safe_repr(device)}: "
-            f"{str(error).splitlines()[0][:100]}"
+            "device must name one that this torch can use here, such as 'cpu', "
+            f"got {safe_repr(device)}"
         ) from error
     return found
 

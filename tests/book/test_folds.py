@@ -102,3 +102,16 @@ def test_a_check_is_one_line(tmp_path: Path) -> None:
 )
 def test_what_stands_for_a_cell_without_output(code: str, line: str) -> None:
     assert in_a_line(code) == line
+
+
+def test_after_a_question_no_assertion_is_left_open() -> None:
+    assert in_a_line("y = x\nassert x == y", True) == "Checked here: 1 assertion"
+    assert in_a_line("y = x", True) == ""
+
+
+@pytest.mark.slow
+def test_a_check_next_to_an_answer_gives_nothing_away(tmp_path: Path) -> None:
+    checks = cell("y = 4\nassert y == 4")
+    body = article(tmp_path, ASK + cell("print(4)") + checks + "So.\n" + checks)
+    folded = [fold.select_one("pre").get_text() for fold in body.select("details")]
+    assert ["assert" in code for code in folded] == [False, True]

@@ -329,7 +329,7 @@ def test_a_prompt_fills_the_context_and_not_more() -> None:
 def test_a_device_that_is_not_here_is_refused(device: Any) -> None:
     with refuses("device") as caught:
         inputs.check_device(device)
-    assert f"got {device!r}: " in str(caught.value)
+    assert str(caught.value).endswith(f"got {device!r}")
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta", torch.device("meta")], ids=repr)

@@ -22,7 +22,7 @@ def fold(app: Sphinx, doctree: nodes.document) -> None:
         if has_output(cell):
             if after_question:
                 mark(cell, "all", RESULT)
-        elif line := in_a_line(cell[0].astext()):
+        elif line := in_a_line(cell[0].astext(), after_question):
             mark(cell, "input", line)
 
 
@@ -62,17 +62,20 @@ def has_output(cell: nodes.container) -> bool:
     return bool(cell[-1].get("nb_element") == "cell_code_output")
 
 
-def in_a_line(code: str) -> str:
-    """Return the summary line of a cell without output, or "" to leave it open."""
+def in_a_line(code: str, after_question: bool = False) -> str:
+    """Return the summary line of a cell without output, or "" to leave it open.
+
+    After a question, whatever else a cell does, an assertion in it gives the answer.
+    """
     try:
         statements = ast.parse(code).body
     except SyntaxError:  # an IPython magic
         return ""
     if not statements:
         return ""
-    if all(map(only_checks, statements)):
-        n = sum(is_check(node) for s in statements for node in ast.walk(s))
-        return f"Checked here: {n} assertion{'s' * (n > 1)}" if n else ""
+    n = sum(is_check(node) for s in statements for node in ast.walk(s))
+    if n and (after_question or all(map(only_checks, statements))):
+        return f"Checked here: {n} assertion{'s' * (n > 1)}"
     if all(map(is_import, statements)):
         return "What this page imports"
     if all(is_import(s) or loads(s) for s in statements) and is_import(statements[0]):
