@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 from bs4 import BeautifulSoup, Tag
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
 
-from theme.folds import in_a_line
+from theme.folds import has_output, in_a_line
 
 PAGE = """---
 jupytext:
@@ -107,6 +108,13 @@ def test_what_stands_for_a_cell_without_output(code: str, line: str) -> None:
 def test_after_a_question_no_assertion_is_left_open() -> None:
     assert in_a_line("y = x\nassert x == y", True) == "Checked here: 1 assertion"
     assert in_a_line("y = x", True) == ""
+
+
+def test_output_is_found_whatever_stands_behind_it() -> None:
+    output = nodes.container(nb_element="cell_code_output")
+    note = nodes.paragraph("", "Measured.")
+    assert has_output(nodes.container("", nodes.container(), output, note))
+    assert not has_output(nodes.container("", nodes.container(), note))
 
 
 @pytest.mark.slow

@@ -59,7 +59,8 @@ def is_prediction(node: nodes.Node) -> bool:
 
 def has_output(cell: nodes.container) -> bool:
     """Return whether a cell has output."""
-    return bool(cell[-1].get("nb_element") == "cell_code_output")
+    parts = (part for part in cell.children if isinstance(part, nodes.Element))
+    return any(part.get("nb_element") == "cell_code_output" for part in parts)
 
 
 def in_a_line(code: str, after_question: bool = False) -> str:
