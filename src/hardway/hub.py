@@ -1,8 +1,9 @@
-"""Find a model's directory by name, and download GPT-2.
+"""Find a model by name, and download it.
 
-A model is a directory in Hugging Face layout: ``config.json``, ``model.safetensors``,
-``vocab.json`` and ``merges.txt``. This module alone turns a name into such a directory,
-and it never downloads unless `download` is called.
+A model is a directory in Hugging Face layout (``config.json``, ``model.safetensors``,
+``vocab.json``, ``merges.txt``), or a single GGUF file, which holds everything. This
+module alone turns a name into a path, and it never downloads unless `download` is
+called.
 """
 
 import errno
@@ -21,6 +22,8 @@ from hardway.transfer import (
     has_size,
 )
 
+SMOLLM2 = "smollm2"
+GGUF_FILES = {SMOLLM2: "SmolLM2-135M-Instruct.Q4_1.gguf"}
 POCKET = Path(__file__).parent / "models" / "pocket"  # the bundled model
 YES = ("1", "ON", "TRUE", "YES")
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -109,22 +112,23 @@ def home() -> Path:
     )
 
 
-def find(name_or_directory: str | os.PathLike[str]) -> Path:
-    """Return the directory of a model: a known name, or a directory as it is.
+def find(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return where a model is: a known name's directory, or a path as it is.
 
-    ``auto`` is the model that the book runs on: the one ``$HARDWAY_MODEL`` names, by
-    default GPT-2 where it has been downloaded, else the bundled pocket model. Raises
-    `FileNotFoundError` where there is none; for a model that can be downloaded the
-    message gives the command. Nothing is downloaded.
+    A path leads to a directory or a ``.gguf`` file. ``auto`` is the model that the book
+    runs on: the one ``$HARDWAY_MODEL`` names, by default GPT-2 where it has been
+    downloaded, else the bundled pocket model. Raises `FileNotFoundError` where there is
+    none; for a model that can be downloaded the message gives the command. Nothing is
+    downloaded.
     """
-    name = os.fspath(name_or_directory)
+    name = os.fspath(name_or_path)
     if name == "auto":
         name = os.environ.get("HARDWAY_MODEL") or "auto"
     if name == "auto":
         name = "gpt2" if _weights("gpt2").is_file() else "pocket"
     if name == "pocket":
         return POCKET
-    if name in CHECKPOINTS:
+    if name in (*CHECKPOINTS, SMOLLM2):
         directory = home() / name
         if not _weights(name).is_file():
             raise FileNotFoundError(
@@ -133,18 +137,45 @@ def find(name_or_directory: str | os.PathLike[str]) -> Path:
                 "or set HARDWAY_HOME to the directory that holds it"
             )
         return directory
-    directory = Path(name)
-    if not directory.is_dir():
-        known = ", ".join(["pocket", *CHECKPOINTS])
+    path = Path(name)
+    if not path.is_dir() and not _is_gguf(path):
+        known = ", ".join(["pocket", *CHECKPOINTS, SMOLLM2])
         raise FileNotFoundError(
-            f"{name!r} is neither a directory nor a known model ({known})"
+            f"{name!r} is neither a directory, nor a .gguf file, nor a known model "
+            f"({known})"
         )
-    return directory
+    return path
+
+
+def weights(name_or_path: str | os.PathLike[str]) -> Path:
+    """Return the file that holds a model's weights.
+
+    It is a ``.gguf`` path itself; in a directory ``model.safetensors``, else the only
+    ``.gguf`` file. Raises `FileNotFoundError` where there is none, `ValueError` where
+    there are several GGUF files to choose from.
+    """
+    path = find(name_or_path)
+    if path.is_file() or (path / "model.safetensors").is_file():
+        return path if path.is_file() else path / "model.safetensors"
+    found = sorted(filter(_is_gguf, path.iterdir()))
+    if not found:
+        raise FileNotFoundError(
+            f"{path}: neither model.safetensors nor a .gguf file is there"
+        )
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise ValueError(f"{path}: several models are there; name one file of {names}")
+    return found[0]
+
+
+def _is_gguf(path: Path) -> bool:
+    """Return whether this is a file whose name ends in ``.gguf``."""
+    return path.suffix.lower() == ".gguf" and path.is_file()
 
 
 def _weights(name: str) -> Path:
     """Return the path of a downloaded model's weights, which need not exist."""
-    return home() / name / "model.safetensors"
+    return home() / name / GGUF_FILES.get(name, "model.safetensors")
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:

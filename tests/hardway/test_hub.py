@@ -111,6 +111,46 @@ def test_a_file_is_not_a_model(tmp_path: Path) -> None:
         hub.find(file)
 
 
+def test_a_gguf_file_is_a_model(tmp_path: Path) -> None:
+    for name in ("some.gguf", "other.GGUF"):
+        file = tmp_path / name
+        with refuses(repr(str(file)), FileNotFoundError):
+            hub.find(file)
+        file.touch()
+        assert hub.find(file) == hub.find(str(file)) == hub.weights(file) == file
+
+
+def test_smollm2_is_the_directory_of_its_gguf(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
+    for ask in (hub.find, hub.weights):
+        with pytest.raises(FileNotFoundError, match="run `hardway download smollm2`"):
+            ask("smollm2")
+    file = tmp_path / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    file.parent.mkdir()
+    file.touch()
+    assert hub.find("smollm2") == file.parent
+    assert hub.weights("smollm2") == hub.weights(file.parent) == file
+
+
+def test_weights_of_a_directory(tmp_path: Path) -> None:
+    assert hub.weights("pocket") == hub.POCKET / "model.safetensors"
+    (tmp_path / "folder.gguf").mkdir()
+    with refuses(str(tmp_path), FileNotFoundError) as caught:
+        hub.weights(tmp_path)
+    assert "model.safetensors" in str(caught.value)
+    assert ".gguf" in str(caught.value)
+    (tmp_path / "b.gguf").touch()
+    assert hub.weights(tmp_path) == tmp_path / "b.gguf"
+    (tmp_path / "a.gguf").touch()
+    with refuses(str(tmp_path)) as refused:
+        hub.weights(tmp_path)
+    assert "a.gguf, b.gguf" in str(refused.value)
+    (tmp_path / "model.safetensors").touch()
+    assert hub.weights(tmp_path) == tmp_path / "model.safetensors"
+
+
 @pytest.mark.parametrize("chosen", [None, "", "auto"])
 def test_auto_is_gpt2_where_it_is_there_else_pocket(
     chosen: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
