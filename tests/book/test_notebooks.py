@@ -175,8 +175,8 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
     ("text", "plain"),
     [
         ("It is {glue:text}`answer`.", r"It is 4\_2\*."),
-        ("By {eq}`the-law`.", "By (1)."),
-        ("See {numref}`fig-dot`.", "See Fig. 1."),
+        ("By {eq}`the-law`.", "By (A.1)."),
+        ("See {numref}`fig-dot`.", "See Figure A.1."),
         ("See {ref}`a-label`.", "See First page."),
         ("See {doc}`second`.", "See [Second page](second.ipynb)."),
         ("A {term}`cat`, two {term}`cats <cat>`.", "A cat, two cats."),
@@ -196,16 +196,16 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
         ("% nobody sees this\n(label)=\nText.", "Text."),
         (
             "Text:\n\n$$\na = b\n$$ (the-law)\n\nOn.",
-            "Text:\n\n$$a = b \\tag{1}$$\n\nOn.",
+            "Text:\n\n$$a = b \\tag{A.1}$$\n\nOn.",
         ),
         (
             "$$ a &= b \\\\ c &= d $$",
             r"$$\begin{aligned} a &= b \\ c &= d \end{aligned}$$",
         ),
-        ("```{math}\n:label: the-law\na = b\n```", r"$$a = b \tag{1}$$"),
+        ("```{math}\n:label: the-law\na = b\n```", r"$$a = b \tag{A.1}$$"),
         (
             ":::{admonition} Guess *it*\n:class: tip\nBy {eq}`the-law`.\n\n- one\n:::",
-            "> **Guess *it***\n>\n> By (1).\n>\n> - one",
+            "> **Guess *it***\n>\n> By (A.1).\n>\n> - one",
         ),
         ("```{admonition} Guess\n```", "> **Guess**\n>"),
         (
@@ -219,16 +219,16 @@ SOFTMAX = joined(find_pieces("attention.softmax"))
         ),
         (
             ":::{dropdown} Answer\nBy {eq}`the-law`.\n:::",
-            "<details><summary>Answer</summary>\n\nBy (1).\n\n</details>",
+            "<details><summary>Answer</summary>\n\nBy (A.1).\n\n</details>",
         ),
         (
             "```{exercise} Count\n:label: ex-count\nHow *many*?\n```",
-            "> **Exercise 1. Count**\n>\n> How *many*?",
+            "> **Exercise A.1. Count**\n>\n> How *many*?",
         ),
         (
             "```{solution-start} ex-count\n:class: dropdown\n```\n\nTwo.\n\n"
             "```{solution-end}\n```",
-            "**Solution to Exercise 1**\n\nTwo.",
+            "**Solution to Exercise A.1**\n\nTwo.",
         ),
         ("```{pipeline} attention\n```", ""),
         (
@@ -252,14 +252,14 @@ def test_a_drawing_is_in_the_notebook_itself(app: Sphinx) -> None:
     data = b64encode(DRAWING.encode()).decode()
     assert in_plain_terms(page(app, "second"), FIGURE) == (
         f"![A line.](data:image/svg+xml;base64,{data})\n\n"
-        "_Fig. 2. A *line*, see [(1)](first.ipynb)._"
+        "_Figure B.1. A *line*, see [(A.1)](first.ipynb)._"
     )
 
 
 def test_references_lead_to_other_notebooks(app: Sphinx) -> None:
     text = "{eq}`the-law`, {numref}`fig-dot`, {ref}`a-label`, [](#a-label)"
     assert in_plain_terms(page(app, "second"), text) == (
-        "[(1)](first.ipynb), [Fig. 1](first.ipynb), [First page](first.ipynb), "
+        "[(A.1)](first.ipynb), [Figure A.1](first.ipynb), [First page](first.ipynb), "
         "[First page](first.ipynb)"
     )
 
@@ -319,11 +319,13 @@ def test_a_notebook_is_the_page_as_it_ran(build: Build) -> None:
     assert picture.metadata == {"image/png": {"alt": "A dot alone."}}
     assert second.metadata == {"tags": ["measured"]}
     assert clock.source == f"_{measured.NOTE}_"
-    assert caption.source == ("_Fig. 1. A **dot**, see [Second page](second.ipynb)._")
-    assert end.source.startswith("$$a = b \\tag{1}$$\n\n## A part\n\nThe law is (1).")
+    assert caption.source == "_Figure A.1. A **dot**, see [Second page](second.ipynb)._"
+    assert end.source.startswith(
+        "$$a = b \\tag{A.1}$$\n\n## A part\n\nThe law is (A.1)."
+    )
     shown = (Path(app.outdir) / "first.html").read_text("utf-8")
     assert re.search(r'class="eqno">\(1\)<', shown)
-    assert re.search(r'class="caption-number">Fig. 1 <', shown)
+    assert re.search(r'class="caption-number">Figure A.1 <', shown)
 
 
 def test_two_builds_write_the_same_bytes(build: Build) -> None:

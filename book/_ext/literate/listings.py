@@ -12,6 +12,7 @@ import re
 import textwrap
 from contextlib import suppress
 from functools import cache
+from itertools import chain
 from typing import Any, ClassVar
 
 from docutils import nodes
@@ -72,31 +73,28 @@ class Listing(SphinxDirective):
 
 
 @cache
-def pages() -> dict[str, list[str]]:
-    """Map each page to the pieces that it prints without ``:again:``.
+def pages() -> dict[str, list[list[str]]]:
+    """Map each page to its listings without ``:again:``, each the pieces it prints.
 
     Parses the pages' text before Sphinx does. Skips an unknown name, because its
     directive reports it.
     """
     found = {}
     for path in sorted(BOOK.glob("*.md")):
-        found[path.stem] = names = list[str]()
+        found[path.stem] = printed = list[list[str]]()
         for name, options in DIRECTIVE.findall(path.read_text(encoding="utf-8")):
             if ":again:" not in options:
                 with suppress(LookupError):
                     pieces = find_pieces(name, ":whole:" in options)
-                    names += [piece.name for piece in pieces]
+                    printed.append([piece.name for piece in pieces])
     return found
 
 
 @cache
 def printed() -> dict[str, str]:
-    """Map each piece to the page that prints it: a numbered chapter or an appendix."""
-    return {
-        name: f"chapter {int(page[:2])}" if page[:2].isdigit() else "an appendix"
-        for page, names in pages().items()
-        for name in names
-    }
+    """Map each piece that is printed to the first piece of its listing."""
+    listings = chain.from_iterable(pages().values())
+    return {name: names[0] for names in listings for name in names}
 
 
 def label(name: str) -> str:
@@ -105,11 +103,11 @@ def label(name: str) -> str:
 
 
 def link(name: str) -> addnodes.pending_xref:
-    """Return a link to a piece's listing: «chapter 4», say, or «an appendix»."""
-    text = nodes.inline("", printed().get(name, "no page"))
+    """Return a link to a piece's listing; `theme.numbering` writes its number."""
+    first = printed().get(name, name)
     return addnodes.pending_xref(
-        "", text, refdomain="std", reftype="ref", reftarget=label(name),
-        refexplicit=True, refwarn=True,
+        "", nodes.inline("", "the listing"), refdomain="std", reftype="ref",
+        reftarget=label(name), refexplicit=True, refwarn=True, numbered=label(first),
     )  # fmt: skip
 
 

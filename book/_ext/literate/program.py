@@ -110,7 +110,7 @@ def defined_in(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
 
 def reading_order() -> list[str]:
     """Return the modules in the order in which the book prints them."""
-    printed = [module_of(name) for names in listings.pages().values() for name in names]
+    printed = map(module_of, listings.printed())
     return list(dict.fromkeys([*printed, *modules()]))
 
 

@@ -1,10 +1,10 @@
-"""Lay out the pages: folds, figures, citations, page weight and URLs."""
+"""Lay out the pages: numbers, folds, figures, citations, page weight and URLs."""
 
 from typing import Any
 
 from sphinx.application import Sphinx
 
-from theme import credits, diagram, folds, pictures, publishing, slimming
+from theme import credits, diagram, folds, numbering, pictures, publishing, slimming
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -14,9 +14,13 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("repository", "", "env")
     app.add_directive("pipeline", diagram.Pipeline)
     app.add_post_transform(pictures.Slim)
+    app.add_post_transform(numbering.ListingNumber)
     app.connect("config-inited", publishing.configure, priority=100)
+    app.connect("config-inited", numbering.configure)
     app.connect("builder-inited", slimming.mark_few)
     app.connect("env-get-outdated", credits.bibliographies)
+    app.connect("env-get-updated", numbering.letter_appendices)
+    app.connect("write-started", numbering.number_by_chapter)
     app.connect("doctree-read", folds.fold)
     app.connect("html-page-context", publishing.leave_out_card, priority=100)
     app.connect("html-page-context", slimming.tidy)
