@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         embeddings,
         fast,
         generation,
+        gguf,
         hub,
         inputs,
         kv_cache,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         sampling,
         tokenizer,
         untrusted,
+        untrusted_gguf,
     )
     from hardway import plots as plots
     from hardway.config import Config
@@ -63,6 +65,7 @@ __all__ = [
     "generate",
     "generate_batch",
     "generation",
+    "gguf",
     "hub",
     "inputs",
     "kv_cache",
@@ -76,6 +79,7 @@ __all__ = [
     "stream_text",
     "tokenizer",
     "untrusted",
+    "untrusted_gguf",
 ]
 
 _DEFINED_IN = {

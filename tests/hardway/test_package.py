@@ -25,8 +25,8 @@ SOURCE = Path(hardway.__file__).parent
 LAYERS = [
     ["checks", "transfer"],
     ["hub", "inputs", "untrusted"],
-    ["safetensors", "tokenizer", "config"],
-    ["attention", "embeddings", "kv_cache", "checkpoint", "miniature"],
+    ["safetensors", "tokenizer", "config", "untrusted_gguf"],
+    ["gguf", "attention", "embeddings", "kv_cache", "checkpoint", "miniature"],
     ["block", "sampling"],
     ["model", "generation"],
     ["fast.linear", "fast.tokenizer"],
@@ -39,13 +39,16 @@ LAYERS = [
 MODULES = [module for layer in LAYERS for module in layer]
 TAUGHT = [
     "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
-    "model", "sampling", "generation", "kv_cache",
+    "model", "sampling", "generation", "kv_cache", "gguf",
 ]  # fmt: skip
-GUARDS = ["checks", "inputs", "untrusted", "config", "checkpoint", "hub", "transfer"]
+GUARDS = [
+    "checks", "inputs", "untrusted", "untrusted_gguf", "config", "checkpoint", "hub",
+    "transfer",
+]  # fmt: skip
 TORCH = {
-    "inputs", "safetensors", "attention", "embeddings", "kv_cache", "checkpoint",
-    "miniature", "block", "sampling", "model", "generation", "fast.linear",
-    "fast.gpt2", "fast", "plots",
+    "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
+    "checkpoint", "miniature", "block", "sampling", "model", "generation",
+    "fast.linear", "fast.gpt2", "fast", "plots",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
@@ -55,7 +58,7 @@ THIRD_PARTIES = {
     "plots": {"matplotlib", "myst_nb"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
-CHECKING = ("checks", "inputs", "untrusted")
+CHECKING = ("checks", "inputs", "untrusted", "untrusted_gguf")
 MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
 
 
