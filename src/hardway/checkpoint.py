@@ -51,7 +51,7 @@ def nest(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def cast(weights: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Any]:
-    """Return nested weights in a dtype; those that have it are not copied."""
+    """Return nested weights in a dtype; those already in it are not copied."""
     return {
         name: part.to(dtype) if isinstance(part, Tensor) else cast(part, dtype)
         for name, part in weights.items()
@@ -74,16 +74,16 @@ def load(
 ) -> dict[str, Tensor]:
     """Load the weights of a GPT-2 in one dtype, one tensor at a time.
 
-    Raises `ValueError` naming the file where they are not those of ``config``, or hold
-    NaN or infinity, and `OSError` where it cannot be read.
+    Raises `ValueError` naming the file if they do not match ``config`` or contain NaN
+    or infinity, and `OSError` if it cannot be read.
     """
     inputs.check_dtype("dtype", dtype)
     device = inputs.check_device(device)
     found = safetensors.load_file(path)
     with untrusted.prefix_errors(path):
         found = clean_names(found)
-        check_shapes(config, found)  # first: what is unknown needs no converting
-        for name, tensor in found.items():  # in place: both would fill the memory
+        check_shapes(config, found)  # first: an unknown tensor needs no conversion
+        for name, tensor in found.items():  # in place, to save memory
             found[name] = convert(name, tensor, dtype).to(device)
     return found
 
@@ -92,14 +92,14 @@ def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring a checkpoint's names to one form.
 
     Some files prefix every name with ``transformer.``; the Hugging Face conversion of
-    GPT-2 holds each layer's causal mask as ``h.N.attn.bias``, a constant and not a
-    weight; some hold the output matrix ``lm_head.weight``, which in GPT-2 is
-    ``wte.weight`` again. Raises `ValueError` where it is not, because then
+    GPT-2 stores each layer's causal mask as ``h.N.attn.bias``, a constant and not a
+    weight; some store the output matrix as ``lm_head.weight``, which in GPT-2 is
+    ``wte.weight`` again. Raises `ValueError` if it is not, because then
     logits = hidden @ wte.T would be wrong.
     """
     if twice := [name for name in tensors if f"transformer.{name}" in tensors]:
         raise ValueError(
-            f"the checkpoint holds {some(twice)} both with and without 'transformer.'"
+            f"the checkpoint has {some(twice)} both with and without 'transformer.'"
         )
     clean = {
         name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
@@ -129,7 +129,7 @@ def check_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Te
     if len(dtypes) > 1 or not all(map(inputs.is_usable, dtypes)):
         kinds = ", ".join(sorted(map(str, dtypes)))
         raise ValueError(
-            "the weights must share one floating-point type such as torch.float32, "
+            "the weights must share one floating-point dtype such as torch.float32, "
             f"got {kinds}"
         )
     return ordered
@@ -142,25 +142,25 @@ def check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
     if missing := sorted(shapes.keys() - weights.keys()):
         raise ValueError(f"the checkpoint lacks {some(missing)} {layers}")
     if unknown := sorted(weights.keys() - shapes.keys()):
-        raise ValueError(f"the checkpoint holds {some(unknown)}, unknown {layers}")
+        raise ValueError(f"the checkpoint has {some(unknown)}, unexpected {layers}")
     for name, shape in shapes.items():
         if weights[name].shape != shape:
             found, wanted = safe_repr(list(weights[name].shape)), safe_repr(list(shape))
             raise ValueError(
-                f"{name} must have shape {wanted} by config.json, got {found}: {doubt}"
+                f"{name} must have shape {wanted} for config.json, got {found}: {doubt}"
             )
 
 
 def check_tied(head: Tensor, wte: Tensor | None) -> None:
     """Raise `ValueError` unless lm_head.weight equals wte.weight (weight tying)."""
     if wte is None:
-        raise ValueError("the checkpoint holds lm_head.weight, but no wte.weight")
+        raise ValueError("the checkpoint has lm_head.weight but no wte.weight")
     for name, tensor in (("wte.weight", wte), ("lm_head.weight", head)):
         check_finite(name, tensor)  # before they are compared: NaN equals nothing
     if not torch.equal(head, wte):
         raise ValueError(
             "lm_head.weight must equal wte.weight, as in GPT-2, but differs: "
-            "this model cannot be run here"
+            "models with untied embeddings are not supported"
         )
 
 
@@ -168,7 +168,7 @@ def convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """Convert a weight to ``dtype``; reject integers, NaN, infinity and overflow."""
     if not inputs.is_usable(tensor.dtype):
         raise ValueError(
-            f"{safe_repr(name)} must hold a floating-point type such as torch.float32, "
+            f"{safe_repr(name)} must have a floating-point dtype like torch.float32, "
             f"got {tensor.dtype}"
         )
     check_finite(name, tensor)
@@ -176,15 +176,15 @@ def convert(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
         return tensor
     converted = tensor.to(dtype)
     if not is_finite(converted):
-        problem = f"holds a number too large for {dtype}: take another dtype"
+        problem = f"contains a number too large for {dtype}: use another dtype"
         raise ValueError(f"{safe_repr(name)} {problem}")
     return converted
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Raise `ValueError` for a weight with NaN or infinity in it."""
+    """Raise `ValueError` for a weight that contains NaN or infinity."""
     if not is_finite(tensor):
-        problem = "holds NaN or infinity: the file is damaged"
+        problem = "contains NaN or infinity: the file is damaged"
         raise ValueError(f"{safe_repr(name)} {problem}")
 
 

@@ -1,7 +1,7 @@
 """The command line: ``hardway demo | download | inspect | tokenize | generate``.
 
-Each command is a few lines around the library's own functions, imported only when it
-runs. A user's mistake prints one line that says what to do, and exits with 2.
+Each command is a thin wrapper around the library's own functions, imported only when it
+runs. A usage error prints one line that says what to do, and exits with 2.
 """
 
 import os
@@ -17,13 +17,13 @@ from hardway import __version__
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 for success, 2 for a user's mistake.
+    """Run the command line and exit: 0 for success, 2 for a usage error.
 
-    It exits with 1 when nobody reads the output any more.
+    Exit with 1 if the reader of a pipe is gone.
     """
     try:
         hardway(arguments, prog_name="hardway", standalone_mode=False)
-        sys.stdout.flush()  # here a closed pipe can still be caught
+        sys.stdout.flush()  # while a closed pipe can still be caught
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "hardway"
         _fail(f"{error.format_message()} See `{command} --help`.")
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
 def hardway(context: click.Context) -> None:
     """LLM inference the hard way: GPT-2 from raw bytes to generated text.
 
-    Where a command takes a text, - reads it from standard input.
+    For TEXT or PROMPT, - reads from standard input.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -60,7 +60,7 @@ model_option = click.option(
     "--model",
     default="pocket",
     show_default=True,
-    help="A known model's name, or a directory.",
+    help="Name of a known model, or a directory.",
 )
 
 
@@ -70,7 +70,7 @@ model_option = click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
     default=0,
-    help="Chooses the random weights.",
+    help="Seed of the random weights.",
 )
 def demo(text: str | None, seed: int) -> None:
     """Run the smallest language model on TEXT, step by step.
@@ -88,13 +88,15 @@ def demo(text: str | None, seed: int) -> None:
     "--directory", type=click.Path(path_type=Path), help="Where to put the files."
 )
 @click.option(
-    "--verify", is_flag=True, help="Only hash what is there again; fetch nothing."
+    "--verify",
+    is_flag=True,
+    help="Only check the files already there; download nothing.",
 )
 def download(name: str, directory: Path | None, verify: bool) -> None:
     """Download the model NAME.
 
-    The files are checked against pinned hashes; the directory is printed. A download
-    that broke off resumes where it stopped.
+    The files are verified against pinned hashes; the directory is printed. An
+    interrupted download resumes where it stopped.
 
     NAME is gpt2, distilgpt2 or gpt2-medium.
     """
@@ -129,11 +131,11 @@ def inspect(file_or_model: str) -> None:
     for name, info in tensors.items():
         shape = " × ".join(map(str, info.shape)) or "scalar"
         size, count = info.end - info.start, math.prod(info.shape)
-        shown = display(name.encode())  # a stranger's name could command the terminal
+        shown = display(name.encode())  # an untrusted name may contain escape codes
         table.add_row(shown, info.dtype, shape, f"{size:,}", f"{count:,}")
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
-        console.width = 160  # a pipe has no width; do not fold names into 80 columns
+        console.width = 160  # a pipe has no width; do not wrap names at 80 columns
     console.print(table)
     parameters = sum(math.prod(info.shape) for info in tensors.values())
     size = sum(info.end - info.start for info in tensors.values())
@@ -148,7 +150,7 @@ def inspect(file_or_model: str) -> None:
 def tokenize(text: str, model: str) -> None:
     """Show the tokens of TEXT.
 
-    Each line has an id and the bytes it stands for.
+    Each line shows an id and the bytes it stands for.
     """
     from hardway import load_tokenizer
     from hardway.tokenizer import display
@@ -166,27 +168,27 @@ def tokenize(text: str, model: str) -> None:
     type=int,
     default=100,
     show_default=True,
-    help="At most so many.",
+    help="Maximum number of new tokens.",
 )
 @click.option(
     "--temperature",
     type=float,
     default=0.0,
     show_default=True,
-    help="0 always takes the likeliest, and soon repeats itself.",
+    help="0 always takes the likeliest token, and soon repeats itself.",
 )
-@click.option("--top-k", type=int, help="Draw from the k likeliest tokens only.")
+@click.option("--top-k", type=int, help="Sample from the k likeliest tokens only.")
 @click.option(
     "--top-p",
     type=float,
-    help="Draw from the likeliest tokens that hold p of the mass.",
+    help="Sample from the likeliest tokens whose probabilities add up to p.",
 )
-@click.option("--seed", type=int, help="Makes the draws repeatable.")
+@click.option("--seed", type=int, help="Makes sampling reproducible.")
 @click.option(
-    "--no-cache", is_flag=True, help="Recompute the whole text for every token."
+    "--no-cache", is_flag=True, help="Recompute the whole text for each token."
 )
 @click.option(
-    "--stats", is_flag=True, help="Print the speed at the end, on standard error."
+    "--stats", is_flag=True, help="Print the speed to standard error at the end."
 )
 def generate(
     prompt: str,
@@ -232,7 +234,7 @@ def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
 
 
 def _print_stats(ticks: list[float]) -> None:
-    """Print the speed; the first token counts apart, since it includes the prompt."""
+    """Print the speed; the first token is timed apart, since it includes the prompt."""
     line = f"{len(ticks) - 1} new token{'s' if len(ticks) != 2 else ''}"
     if len(ticks) > 1:
         line += f"; the first after {ticks[1] - ticks[0]:.3f} s"
@@ -244,7 +246,7 @@ def _print_stats(ticks: list[float]) -> None:
 def _ask(question: str) -> str:
     answer: str = click.prompt(question)
     if not sys.stdin.isatty():
-        click.echo()  # nobody pressed Enter, so the cursor is still behind the question
+        click.echo()  # nobody pressed Enter, so the cursor is still after the prompt
     return answer
 
 

@@ -1,9 +1,8 @@
 """Find a model by name, and download it.
 
 A model is a directory in Hugging Face layout (``config.json``, ``model.safetensors``,
-``vocab.json``, ``merges.txt``), or a single GGUF file, which holds everything. This
-module alone turns a name into a path, and it never downloads unless `download` is
-called.
+``vocab.json``, ``merges.txt``), or a single GGUF file, which contains everything. Only
+this module turns a name into a path, and only `download` uses the network.
 """
 
 import errno
@@ -116,9 +115,9 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
     """Return where a model is: a known name's directory, or a path as it is.
 
     A path leads to a directory or a ``.gguf`` file. ``auto`` is the model that the book
-    runs on: the one ``$HARDWAY_MODEL`` names, by default GPT-2 where it has been
-    downloaded, else the bundled pocket model. Raises `FileNotFoundError` where there is
-    none; for a model that can be downloaded the message gives the command. Nothing is
+    runs on: the one ``$HARDWAY_MODEL`` names, by default GPT-2 if it has been
+    downloaded, else the bundled pocket model. Raises `FileNotFoundError` if there is
+    none; for a model that can be downloaded, the message gives the command. Nothing is
     downloaded.
     """
     name = os.fspath(name_or_path)
@@ -174,26 +173,26 @@ def _is_gguf(path: Path) -> bool:
 
 
 def _weights(name: str) -> Path:
-    """Return the path of a downloaded model's weights, which need not exist."""
+    """Return the path of a downloaded model's weights, which may not exist."""
     return home() / name / GGUF_FILES.get(name, "model.safetensors")
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
     """Download a model into ``directory``, by default ``home() / name``; return it.
 
-    A file that is there with the right size is kept (`verify` reads it); if all are,
+    Files already there with the right size are kept (`verify` hashes them); if all are,
     nothing is sent or written. ``$HF_ENDPOINT`` may name a mirror, the usual variables
     proxies, and ``$HF_HUB_OFFLINE`` forbids all traffic. Raises `ValueError` for an
     unknown name, `DownloadError` for a failed download, `PermissionError` for a
-    directory that cannot be written.
+    directory that is not writable.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     missing = [f for f in checkpoint.files if not has_size(target / f.name, f)]
     if missing and os.environ.get("HF_HUB_OFFLINE", "").upper() in YES:
         holder = f"set HARDWAY_HOME to the directory that holds {name}/"
         raise DownloadError(
-            f"{target}: {missing[0].name} is not there, and HF_HUB_OFFLINE forbids to "
-            "fetch it: unset that, or "
+            f"{target}: {missing[0].name} is missing, and HF_HUB_OFFLINE forbids "
+            "downloads: unset it, or "
             + (holder if directory is None else "give another directory")
         )
     try:
@@ -204,25 +203,25 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
         if error.errno not in NOT_WRITABLE:
             raise
         raise PermissionError(
-            f"{target}: {file.name} is not there, and you may not write there: "
+            f"{target}: {file.name} is missing, and the directory is not writable: "
             f"{ELSEWHERE}"
         ) from error
     return target
 
 
 def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
-    """Hash a downloaded model's files again, and return its directory.
+    """Hash a downloaded model's files again and return its directory.
 
     Raises `ValueError` for an unknown name, and `DownloadError` naming each file that
-    is not the pinned one. Nothing is downloaded or changed.
+    differs from the pinned one. Nothing is downloaded or changed.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     found = {f.name: difference(target / f.name, f) for f in checkpoint.files}
     wrong = [f"{name} {what}" for name, what in found.items() if what]
     if wrong:
         raise DownloadError(
-            f"{target}: {'; '.join(wrong)}. Delete what is wrong there, if "
-            f"anything is, then run `hardway download {name}`"
+            f"{target}: {'; '.join(wrong)}. Delete any wrong file, then run "
+            f"`hardway download {name}`"
         )
     return target
 
@@ -239,12 +238,12 @@ def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
     """Return a file's URL, on the hub or on the mirror in $HF_ENDPOINT."""
     endpoint = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
     if not endpoint.lower().startswith(("https://", "http://")):
-        # What it is instead is not repeated: a password may be in it.
+        # The value is not repeated: it may contain a password.
         raise ValueError("HF_ENDPOINT must begin with https:// or http://")
     repository = f"{endpoint}/{checkpoint.repository}"
     return f"{repository}/resolve/{checkpoint.revision}/{file.name}"
 
 
 def _where(name: str, directory: str | os.PathLike[str] | None) -> Path:
-    """Return the directory of a model's files, which need not exist."""
+    """Return the directory of a model's files, which may not exist."""
     return home() / name if directory is None else Path(directory)

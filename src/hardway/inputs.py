@@ -1,4 +1,4 @@
-"""Check what a model is called with: tokens, padding, caches, dtypes, memory."""
+"""Check the arguments of a model: tokens, padding, caches, dtypes, memory."""
 
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Protocol
@@ -29,7 +29,10 @@ class ModelConfig(Protocol):
 
 
 class Cache(Protocol):
-    """What the checks read of a KV cache; ``keys`` is [n_layer, B, n_kv_head, S, d]."""
+    """What the checks read of a KV cache.
+
+    keys: [n_layer, B, n_kv_head, S, d_head].
+    """
 
     batch_size: int
     max_len: int
@@ -56,7 +59,7 @@ def check_prompt(
     found = token_ids("prompt_ids", prompt_ids, config.n_vocab)
     if not found:
         raise ValueError(
-            "prompt_ids must hold at least one id (the end-of-text id will do), got []"
+            "prompt_ids must have at least one id (the end-of-text id will do), got []"
         )
     if len(found) + max_new_tokens > config.n_ctx:
         raise ValueError(
@@ -90,7 +93,7 @@ def check_dtype(name: str, value: Any) -> torch.dtype:
     """Return a floating-point dtype; raise `ValueError` for anything else."""
     if not is_usable(value):
         raise ValueError(
-            f"{name} must be a floating-point type such as torch.float32, "
+            f"{name} must be a floating-point dtype such as torch.float32, "
             f"got {safe_repr(value)}"
         )
     found: torch.dtype = value
@@ -98,25 +101,25 @@ def check_dtype(name: str, value: Any) -> torch.dtype:
 
 
 def check_device(device: Any) -> torch.device:
-    """Return a device that tensors can be made on.
+    """Return a device that tensors can be created on.
 
-    Raises `ValueError` for anything else, and for a device that is not there.
+    Raises `ValueError` for anything else, a device that is not available included.
     """
     try:
         found = torch.device(device)
         torch.empty(0, device=found)
     except (RuntimeError, TypeError, AssertionError, ImportError) as error:
         raise ValueError(
-            "device must name one that this torch can use here, such as 'cpu', "
+            "device must be one that torch can use here, such as 'cpu', "
             f"got {safe_repr(device)}"
         ) from error
     return found
 
 
 def check_size(what: str, n_bytes: int) -> None:
-    """Raise `ValueError` where a tensor would take more than ``MAX_BYTES``.
+    """Raise `ValueError` if a tensor would take more than ``MAX_BYTES``.
 
-    Called before the memory is asked for, so that nothing else has to make room.
+    Called before the memory is allocated.
     """
     if n_bytes > MAX_BYTES:
         raise ValueError(
@@ -132,7 +135,7 @@ def check_call(
     n_pad: Tensor | None = None,
     last_only: bool = False,
 ) -> None:
-    """Check all that a model is called with, the memory it would take included.
+    """Check the arguments of a model call, and the memory it would take.
 
     tokens: [T] or [B, T]. Raises `TypeError` for tokens that are not a tensor,
     `ValueError` for ids, padding, a cache or sizes that do not fit the model.
@@ -142,7 +145,7 @@ def check_call(
     for name, tensor in (("tokens", tokens), ("n_pad", n_pad)):
         is_meta = isinstance(tensor, Tensor) and tensor.is_meta
         if is_meta and model.device.type != "meta":
-            raise ValueError(f"{name} must hold values, got a tensor on device meta")
+            raise ValueError(f"{name} must have values, got a tensor on device meta")
     batch_size, n = (tokens.shape[0] if tokens.dim() == 2 else 1), tokens.shape[-1]
     total = n + (cache.length if cache is not None else 0)
     if total > config.n_ctx:
@@ -162,7 +165,7 @@ def check_call(
 
 
 def check_trace(model: Model, tokens: Tensor) -> None:
-    """Check what a trace is asked for: one sequence, whose attention fits in memory."""
+    """Check the argument of a trace: one sequence, whose attention fits in memory."""
     check_call(model, tokens)
     if tokens.dim() != 1:
         raise ValueError(
@@ -174,7 +177,7 @@ def check_trace(model: Model, tokens: Tensor) -> None:
 
 
 def check_tokens(tokens: Tensor, n_vocab: int) -> None:
-    """Check the tokens that a model is called with: int64 [T] or [B, T], known ids.
+    """Check the tokens of a model call: int64 [T] or [B, T], ids in the vocabulary.
 
     Raises `TypeError` for anything but a tensor, `ValueError` for the rest.
     """
@@ -188,12 +191,12 @@ def check_tokens(tokens: Tensor, n_vocab: int) -> None:
             "tokens must be int64 of shape [T], or [B, T] for a batch, with at least "
             f"one id, got {tokens.dtype} of shape {list(tokens.shape)}"
         )
-    if not tokens.is_meta:  # which has shapes, and no values
+    if not tokens.is_meta:  # a meta tensor has a shape but no values
         token_ids("tokens", (tokens.min().item(), tokens.max().item()), n_vocab)
 
 
 def check_padding(n_pad: Tensor, batch_size: int, room: int) -> None:
-    """Check how many tokens at the left of each sequence are padding: int64 [B]."""
+    """Check the number of padding tokens at the left of each sequence: int64 [B]."""
     if not isinstance(n_pad, Tensor) or n_pad.dtype != torch.int64:
         raise ValueError(f"n_pad must be an int64 tensor, got {safe_repr(n_pad)}")
     if n_pad.shape != (batch_size,):
@@ -206,7 +209,7 @@ def check_padding(n_pad: Tensor, batch_size: int, room: int) -> None:
 
 
 def check_cache(model: Model, cache: Cache, batch_size: int, total: int) -> None:
-    """Refuse a cache of another model, batch or device, or without enough room."""
+    """Raise `ValueError` for a cache that is too short or of another model or batch."""
     config, advice = model.config, "make a new one with model.new_cache"
     n_layer, _, n_kv_head, _, d_head = cache.keys.shape
     facts = {
@@ -231,7 +234,7 @@ def check_cache(model: Model, cache: Cache, batch_size: int, total: int) -> None
 def check_new_cache(
     config: ModelConfig, shape: Sequence[Any], dtype: Any, device: Any
 ) -> None:
-    """Check what a KV cache is made with, before its memory is asked for.
+    """Check the arguments of a new KV cache, before its memory is allocated.
 
     shape: [n_layer, batch_size, n_kv_head, max_len, d_head].
     """
@@ -248,14 +251,14 @@ def check_finite_logits(
 ) -> None:
     """Raise `ValueError` for NaN or infinite logits: argmax would choose the NaN.
 
-    logits: [n_vocab] or [B, n_vocab]; step: how many tokens are chosen already; active:
-    the sequences that still grow. The message says which token of which prompt.
+    logits: [n_vocab] or [B, n_vocab]; step: how many tokens have been chosen; active:
+    the sequences still growing. The message says which token of which prompt.
     """
     finite = torch.isfinite(logits).all(dim=-1).view(-1).tolist()
     for i in active:
         if not finite[i]:
             where = f" of prompts[{i}]" if len(finite) > 1 else ""
             raise ValueError(
-                f"the logits for new token {step + 1}{where} hold NaN or infinity; "
-                "look for them in the model's weights"
+                f"the logits for new token {step + 1}{where} contain NaN or infinity: "
+                "check the model's weights"
             )

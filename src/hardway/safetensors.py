@@ -1,7 +1,7 @@
 """Read a safetensors file by hand.
 
-A file is three things in a row: eight bytes that give the header's length, a JSON
-header that says where each tensor lies, and the tensors' bytes. Format:
+A file has three parts: eight bytes that give the header's length, a JSON header that
+says where each tensor is, and the tensors' bytes. Format:
 https://github.com/huggingface/safetensors
 """
 
@@ -28,7 +28,7 @@ class SafetensorsError(ValueError):
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """Where one tensor lies: from ``start`` to ``end`` in the data."""
+    """Where one tensor is: from ``start`` to ``end`` in the data."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -49,8 +49,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read and check the header of the file at ``path``; the tensors stay unread.
 
     Tensors are listed in the header's order. Time and memory are proportional to the
-    header, whatever it says. Raises `SafetensorsError` for a file that breaks the
-    format, `OSError` for one that cannot be read.
+    size of the header, whatever it claims. Raises `SafetensorsError` for a file that
+    breaks the format, `OSError` for one that cannot be read.
     """
     with open(path, "rb") as file, untrusted.prefix_errors(path, SafetensorsError):
         return parse_header(file)
@@ -59,9 +59,8 @@ def read_header(path: str | os.PathLike[str]) -> Header:
 def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read every tensor of the file at ``path`` into memory of its own, in file order.
 
-    Raises `SafetensorsError` for a file that breaks the format or holds a dtype that
-    torch arithmetic here does not use (8-bit floats and the like), `OSError` for one
-    that cannot be read.
+    Raises `SafetensorsError` for a file that breaks the format or has a dtype that is
+    not in `DTYPES` (8-bit floats and the like), `OSError` for one that cannot be read.
     """
     with open(path, "rb") as file, untrusted.prefix_errors(path, SafetensorsError):
         header = parse_header(file)
@@ -89,12 +88,13 @@ def parse_header(file: BufferedReader) -> Header:
 def read_tensor(file: BufferedReader, name: str, info: TensorInfo) -> Tensor:
     """Read the next tensor's bytes into memory that only this tensor owns.
 
-    The bytes could instead be used where they lie, but a file's data need not start at
-    a multiple of 4 (GPT-2's does not), and a tensor must outlive the file it came from.
+    The bytes could be used in place, without a copy, but a file's data need not start
+    at a multiple of 4 (GPT-2's does not): torch computes on such misaligned data, but
+    some views refuse it. And a tensor must outlive the file it came from.
     """
     untrusted.check_loadable(name, info.dtype, info.shape, DTYPES)
-    # The first touch of new memory can take longer than reading the file; torch
-    # writes zeros from all cores at once.
+    # Touching new memory for the first time can take longer than reading the file;
+    # torch.zeros does it on all cores at once.
     tensor = torch.zeros(info.shape, dtype=DTYPES[info.dtype])
     if info.start < info.end:
         memory = tensor.flatten().view(torch.uint8).numpy().data

@@ -1,9 +1,8 @@
 """Turn text into token ids and back: byte-pair encoding from scratch.
 
-GPT-2's tokenizer works on bytes. Text is cut into words, each word into its bytes, and
-adjacent pieces are merged, the pair that was learned first going first, until no
-learned pair is left. Paper: Sennrich et al. 2016 (BPE), Radford et al. 2019 (the
-byte-level variant).
+GPT-2's tokenizer works on bytes. Text is split into words, each word into its bytes,
+and adjacent pieces are merged, earliest learned pair first, until no learned pair is
+left. Papers: Sennrich et al. 2016 (BPE), Radford et al. 2019 (the byte-level variant).
 """
 
 import heapq
@@ -16,8 +15,7 @@ import regex
 
 from hardway import checks, hub, untrusted
 
-# How GPT-2 cuts text into words: contractions, letters, digits, other signs, white
-# space.
+# GPT-2's pre-tokenization: contractions, letters, digits, other symbols, whitespace.
 WORD = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
@@ -29,8 +27,8 @@ Pair = tuple[bytes, bytes]
 def byte_alphabet() -> dict[int, str]:
     """Map each byte to the printable character that stands for it in GPT-2's files.
 
-    ``vocab.json`` and ``merges.txt`` are text, so bytes that do not print (or that
-    split lines) borrow characters from U+0100 on. A space is written Ġ.
+    ``vocab.json`` and ``merges.txt`` are text, so bytes that are not printable (or
+    are whitespace) borrow characters from U+0100 on. A space is written Ġ.
 
     >>> byte_alphabet()[ord("a")], byte_alphabet()[ord(" ")]
     ('a', 'Ġ')
@@ -56,7 +54,7 @@ def spelled_bytes(spelling: str) -> bytes:
 
 
 def split_words(text: str) -> list[str]:
-    """Cut text into words, which merges never cross; joined, they are the text again.
+    """Split text into words, which merges never cross; joined, they are the text again.
 
     >>> split_words("We'll see 2 cats")
     ['We', "'ll", ' see', ' 2', ' cats']
@@ -85,10 +83,10 @@ def merge_pair(pieces: Sequence[bytes], pair: Pair) -> list[bytes]:
 def merge_steps(
     word: bytes, ranks: Mapping[Pair, int]
 ) -> Iterator[tuple[Pair | None, list[bytes]]]:
-    """Show the work: yield each pair that is merged, and the pieces after it.
+    """Yield every step of the merging: the pair merged, and the pieces after it.
 
-    Before any merge come None and the single bytes. ``ranks`` gives the order in which
-    pairs were learned; the lowest goes first.
+    The first step is None and the single bytes. ``ranks`` gives the order in which
+    pairs were learned; the lowest is merged first.
 
     >>> ranks = {(b"l", b"o"): 0, (b"lo", b"w"): 1}
     >>> [pieces for _, pieces in merge_steps(b"low", ranks)]
@@ -105,8 +103,8 @@ def merge_steps(
 def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
     """Merge until no learned pair is left, scanning all pairs for each merge.
 
-    The time grows with the square of the length, and a word can be as long as the text.
-    `merge_heap` gives the same pieces without that.
+    This takes O(n²) steps, and a word can be as long as the text. `merge_heap` gives
+    the same pieces in O(n log n).
     """
     for _, pieces in merge_steps(word, ranks):
         pass
@@ -114,11 +112,11 @@ def merge_naive(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
 
 
 def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
-    """Do what `merge_naive` does in O(n log n) steps, with the pairs in a heap.
+    """Return the same pieces as `merge_naive` in O(n log n) steps, using a heap.
 
-    Pieces form a linked list: ``after[i]`` is where the piece behind the one at ``i``
-    starts, and ``before[i]`` where the one in front of it does. Heap entries that a
-    merge has made stale are recognized, and skipped, when they surface.
+    Pieces form a doubly linked list: ``after[i]`` is where the piece after the one at
+    ``i`` starts, ``before[i]`` where the one before it does. Heap entries that a merge
+    has made stale are skipped when they are popped.
     """
     pieces = [bytes([byte]) for byte in word]
     n = len(pieces)
@@ -127,7 +125,7 @@ def merge_heap(word: bytes, ranks: Mapping[Pair, int]) -> list[bytes]:
     heapq.heapify(heap)
     while heap:
         best, new = heap[0][0], []
-        while heap and heap[0][0] == best:  # wherever it stands, from left to right
+        while heap and heap[0][0] == best:  # all its occurrences, from left to right
             _, i, pair = heapq.heappop(heap)
             if after[i] < n and (pieces[i], pieces[after[i]]) == pair:
                 new += _join(i, pieces, before, after)
@@ -164,9 +162,8 @@ class Tokenizer:
     ) -> None:
         """Build from the contents of ``vocab.json`` and ``merges.txt``.
 
-        vocab: each token's spelling and id; merges: pairs, the first learned first, or
-        none: then every byte is a token. Raises `ValueError` where the two do not fit
-        together.
+        vocab: each token's spelling and id; merges: pairs in the order learned (without
+        any, every byte is a token). Raises `ValueError` if the two do not fit together.
         """
         untrusted.check_vocabulary(vocab, merges, BYTE_OF, {END_OF_TEXT})
         self.eot_id = vocab[END_OF_TEXT]
@@ -190,8 +187,8 @@ class Tokenizer:
     ) -> Self:
         """Load ``vocab.json`` and ``merges.txt`` of a known model, or from a directory.
 
-        Raises `FileNotFoundError` where they are missing, `ValueError` naming the file
-        and what is wrong with it where they are malformed.
+        Raises `FileNotFoundError` if they are missing, `ValueError` naming the file and
+        what is wrong with it if they are malformed.
         """
         directory = hub.find(name_or_directory)
         with untrusted.read_vocabulary(directory) as (vocab, merges):
@@ -203,9 +200,9 @@ class Tokenizer:
         """Return the ids of ``text``.
 
         A special token spelled out in the text is plain text, unless
-        ``allowed_special`` holds it or is ``"all"``: text from a stranger cannot end a
+        ``allowed_special`` contains it or is ``"all"``: untrusted text cannot end a
         document. Raises `ValueError` for a lone surrogate (half of a UTF-16 pair, which
-        no UTF-8 spells) and for an unknown special.
+        UTF-8 cannot encode) and for an unknown special token.
         """
         checks.check_text(text)
         specials = checks.special_tokens(allowed_special, self.special_ids)

@@ -1,8 +1,8 @@
 """Download one file over an unreliable network, with resume and verification.
 
-A download ends in one of two ways: the right file, complete, under its name; or an
-error that says what to do, with that name left as it was. The right file is the one
-with the pinned size and SHA-256, whatever a server says.
+A download ends in one of two ways: with the right file, complete, under its name; or
+with an error that says what to do, and whatever had that name unchanged. The right file
+is the one with the pinned size and SHA-256, whatever a server says.
 """
 
 import errno
@@ -31,7 +31,7 @@ CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = (10, 30)  # to connect, and between two packets
 WINDOW_SECONDS = 60  # the interval over which throughput is measured
 LEAST_BYTES = 1 << 16  # per window, or the server is too slow
-TRIES = 5  # in a row that bring fewer than LEAST_BYTES
+TRIES = 5  # in a row that receive fewer than LEAST_BYTES
 PAUSE_SECONDS = 0.5  # between tries; doubled after each such failure
 LONGEST_PAUSE_SECONDS = 60  # whatever Retry-After says
 BUSY = (408, 429, *range(500, 600))  # worth retrying later
@@ -40,14 +40,14 @@ MISDIRECTED = (TooManyRedirects, ValueError)  # ValueError: an invalid URL
 FATAL = (RetryError, *MISDIRECTED)
 PLAIN_WORDS = {
     r"^\w+\(.*?\): ": "",  # the repr of a library's object
-    r"^IncompleteRead\(.*": "the answer broke off",
-    r"^Read timed out.*": "the server fell silent",
+    r"^IncompleteRead\(.*": "the connection dropped",
+    r"^Read timed out.*": "the server stopped responding",
     r"^Failed to establish a new connection: (\[.*?\] )?": "",
-    r"^too many 429 error responses": "the server wants fewer requests (429)",
-    r"^too many (\d+) error responses": r"the server stays busy (\1)",
-    r"^Exceeded \d+ redirects": "the server redirects in circles",
+    r"^too many 429 error responses": "the server is rate-limiting requests (429)",
+    r"^too many (\d+) error responses": r"the server is still busy (\1)",
+    r"^Exceeded \d+ redirects": "redirect loop",
     r"^No connection adapters .* for (.*)": r"the server redirects to \1, "
-    "and only https is followed (http too, if HF_ENDPOINT is http)",
+    "but only https is followed (and http, if HF_ENDPOINT uses it)",
 }
 ELSEWHERE = "download to another directory (HARDWAY_HOME, --directory)"
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -64,7 +64,7 @@ class RemoteFile:
 
 
 class DownloadError(OSError):
-    """A download failed; the file's name is as it was."""
+    """A download failed; whatever had the file's name is unchanged."""
 
 
 class _WrongFileError(DownloadError):
@@ -90,14 +90,14 @@ def difference(path: Path, file: RemoteFile) -> str | None:
 
 
 def fetch(url: str, file: RemoteFile, path: Path) -> None:
-    """Download ``url`` to ``path``, provided that it is exactly ``file``.
+    """Download ``url`` to ``path`` and verify that it is exactly ``file``.
 
-    On failure ``path`` is as it was, and the bytes that arrived stay beside it for the
+    On failure ``path`` is unchanged, and the bytes that arrived stay beside it for the
     next call to resume from. Raises `DownloadError`, which says what to do, or another
-    `OSError` where the directory cannot be written.
+    `OSError` if the directory is not writable.
     """
     if path.is_dir():
-        raise DownloadError(f"{path}: a directory is in the way: give it another name")
+        raise DownloadError(f"{path}: is a directory: rename or remove it")
     with _locked(path):
         if has_size(path, file):
             return  # another process fetched it while we waited
@@ -107,15 +107,15 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
             _download_verified(url, file, part)
             os.replace(part, path)
         except DownloadError as error:
-            # Its causes stay out: they may hold a password or control characters.
+            # Its causes are dropped: they may contain a password or control characters.
             raise DownloadError(_error_message(url, error)) from None
         except OSError as error:
             if error.errno not in DISK_FULL:
                 raise
             part.unlink(missing_ok=True)
             raise DownloadError(
-                f"{path.parent}: the disk became full, and what had come is deleted: "
-                f"make room for {file.size:,} bytes, or {ELSEWHERE}"
+                f"{path.parent}: the disk is full, and the partial file was deleted: "
+                f"free {file.size:,} bytes, or {ELSEWHERE}"
             ) from error
 
 
@@ -124,14 +124,14 @@ def _locked(path: Path) -> Iterator[None]:
     """Hold an inter-process lock on ``path``, waiting while another process has it.
 
     Correctness doesn't depend on it: some network file systems grant every lock, which
-    costs a second transfer at worst.
+    at worst costs a second transfer.
     """
     name = path.with_name(f".{path.name}.lock")
     lock = FileLock(name)
     try:
         held = lock.acquire(timeout=0)
     except Timeout:
-        print(f"{path}: waiting for another process to fetch it", file=sys.stderr)
+        print(f"{path}: waiting for another process to download it", file=sys.stderr)
         held = lock.acquire()
     with held:
         try:
@@ -142,9 +142,9 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _adopt_partial(path: Path) -> Path:
-    """Return a unique path for the partial file, taking over an earlier run's.
+    """Return a unique path for the partial file, adopting one from an earlier run.
 
-    Of several partial files, the longest is kept.
+    If there are several, the longest is kept.
     """
     part = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     for left in sorted(path.parent.glob(f".{path.name}.*.part"), key=_size):
@@ -158,12 +158,12 @@ def _size(path: Path) -> int:
 
 
 def _check_room(part: Path, file: RemoteFile) -> None:
-    """Raise if the disk has no room for the missing bytes."""
+    """Raise `DownloadError` if the missing bytes do not fit on the disk."""
     missing, free = file.size - _size(part), shutil.disk_usage(part.parent).free
     if free < missing:
         raise DownloadError(
-            f"{missing:,} bytes are to come, and the disk of {part.parent} has room "
-            f"for {free:,}: make room, or {ELSEWHERE}"
+            f"{part.parent}: {missing:,} bytes are still needed, but the disk has only "
+            f"{free:,} free: make room, or {ELSEWHERE}"
         )
 
 
@@ -174,13 +174,13 @@ def _download_verified(
     try:
         _download(url, file, part)
         if found := difference(part, file):
-            raise _WrongFileError(f"what came {found}")
+            raise _WrongFileError(f"the downloaded file {found}")
     except _WrongFileError as error:
         part.unlink(missing_ok=True)
         if again:
             raise DownloadError(
-                f"{error}, twice; nothing of it was kept. The server or a proxy has "
-                "another file: try another network, or a mirror in HF_ENDPOINT"
+                f"{error}, twice; it was deleted. The server or a proxy has another "
+                "file: try another network, or set HF_ENDPOINT to a mirror"
             ) from error
         return _download_verified(url, file, part, again=True)
     with open(part, "rb+") as whole:
@@ -240,10 +240,10 @@ def _request(
             for chunk in _chunks(response, file.size - start):
                 if not part.exists():
                     raise requests.ConnectionError(
-                        "another process has taken the part over"
+                        "another process took over the partial file"
                     )
                 output.write(chunk)
-                output.flush()  # no buffered byte may follow if another adopts it
+                output.flush()  # nothing may stay buffered if another process adopts it
                 bar.update(len(chunk))
 
 
@@ -257,7 +257,7 @@ def _send(
         raise
     except OSError as error:  # the CA bundle is missing
         raise DownloadError(
-            f"{error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, then download again"
+            f"{error}. Check REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE, then try again"
         ) from error
 
 
@@ -270,15 +270,15 @@ def _first_byte(response: requests.Response, file: RemoteFile, start: int) -> in
     if headers.get("Content-Type", "").startswith("text/html"):
         raise DownloadError(
             f"answered {code} with a web page (text/html): a proxy or login page? Open "
-            "the address in a browser, log in or change the network, download again"
+            "the URL in a browser, log in or switch networks, then try again"
         )
     if code not in (200, 206, 416):
         raise DownloadError(
-            f"answered {code} {response.reason}. The hub has the file, for everybody: "
-            "check HF_ENDPOINT, if you have set it, and the proxy"
+            f"answered {code} {response.reason}. The file is public on the hub: check "
+            "the proxy, and HF_ENDPOINT if it is set"
         )
     if code == 416:
-        raise _WrongFileError(f"answered 416 when asked for bytes {start:,} and on")
+        raise _WrongFileError(f"answered 416 to a request for bytes from {start:,} on")
     span, rest = headers.get("Content-Range"), f"{start}-{file.size - 1}/{file.size}"
     if code == 206 and span != f"bytes {rest}":
         raise _WrongFileError(f"sent the range {span!r} instead of 'bytes {rest}'")
@@ -290,7 +290,7 @@ def _first_byte(response: requests.Response, file: RemoteFile, start: int) -> in
 
 
 def _chunks(response: requests.Response, size: int) -> Iterator[bytes]:
-    """Yield the body as it arrives; raise if it is too slow or longer than ``size``."""
+    """Yield the body as it arrives; raise if it is too slow or exceeds ``size``."""
     came, enough, end = 0, LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
     while chunk := response.raw.read1(CHUNK_BYTES):  # never waits for a whole chunk
         came += len(chunk)
@@ -305,7 +305,7 @@ def _chunks(response: requests.Response, size: int) -> Iterator[bytes]:
                 )
             enough, end = came + LEAST_BYTES, time.monotonic() + WINDOW_SECONDS
     if came < size:
-        raise requests.ConnectionError("the answer broke off")
+        raise requests.ConnectionError("the connection dropped")
 
 
 def _failure_hint(error: Exception, file: RemoteFile, size: int) -> str:
@@ -317,9 +317,9 @@ def _failure_hint(error: Exception, file: RemoteFile, size: int) -> str:
         if isinstance(error, RetryError)
         else "Check the network, the proxy and HF_ENDPOINT"
     )
-    rest = ": it goes on from there" if size else ""
-    came = f"{size:,} of {file.size:,} bytes have come"
-    return f"{_reason(error)}; {came}. {first}, then download again{rest}"
+    rest = ": it will resume from there" if size else ""
+    received = f"{size:,} of {file.size:,} bytes received"
+    return f"{_reason(error)}; {received}. {first}, then try again{rest}"
 
 
 def _reason(error: BaseException) -> str:
@@ -337,7 +337,7 @@ def _reason(error: BaseException) -> str:
 def _error_message(url: str, error: DownloadError) -> str:
     """Return the message with its URL, without passwords or control characters.
 
-    A long one is cut in the middle, because the URL comes first and the advice last.
+    A long message is cut in the middle: the URL comes first and the advice last.
     """
     address = _without_password(url)
     words = f"{address}: {error}".replace(url, address).split(" ")

@@ -1,8 +1,8 @@
-"""Check what files from strangers say, before anything relies on it.
+"""Check what untrusted files claim, before anything relies on it.
 
-`hardway.safetensors` and `hardway.tokenizer` parse; this module says which rules of the
-format a file breaks. Each function raises `ValueError` with the rule, and with the
-entry where there is one; the caller adds the file's name.
+`hardway.safetensors` and `hardway.tokenizer` parse; this module checks the rules of the
+format. Each function raises `ValueError` with the rule that a file breaks, and with the
+entry if there is one; the caller adds the file's name.
 """
 
 import json
@@ -19,7 +19,7 @@ from hardway.checks import safe_repr
 MAX_HEADER_BYTES = 100_000_000
 MAX_DIGITS = 20  # of the largest number that 64 bits can hold
 JSON_WHITESPACE = " \t\n\r"
-SURROGATE = re.compile("[\ud800-\udfff]")  # half of a UTF-16 pair, which is not text
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a UTF-16 pair
 
 # Bits per element of every dtype that safetensors knows.
 DTYPE_BITS = {
@@ -29,7 +29,7 @@ DTYPE_BITS = {
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
-FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # a message names its part
+FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # messages begin with the key
 HINTS = {
     " ": " (a space is spelled Ġ)",
     "\ufeff": " (it is a byte order mark: save the file as UTF-8 without one)",
@@ -40,7 +40,7 @@ HINTS = {
 def prefix_errors(
     what: str | os.PathLike[str], kind: type[ValueError] = ValueError
 ) -> Iterator[None]:
-    """Prefix the message of any `ValueError` raised inside, with a path for example."""
+    """Prefix the message of any `ValueError` raised inside, for example with a path."""
     try:
         yield
     except ValueError as error:
@@ -48,7 +48,7 @@ def prefix_errors(
 
 
 def check_header_length(length: int, first: bytes, file_size: int) -> None:
-    """Check the length that a header claims: it has to fit in the file, and in memory.
+    """Check the header length a file claims: it must fit in the file and in memory.
 
     first: the bytes that spell it, for the message.
     """
@@ -64,12 +64,12 @@ def check_header_length(length: int, first: bytes, file_size: int) -> None:
     if 8 + length > file_size:
         raise ValueError(
             f"it claims a header of {length:,} bytes after the first 8, but is "
-            f"{file_size:,} bytes long, so it is cut off, or not a safetensors file"
+            f"{file_size:,} bytes long: it is truncated, or not a safetensors file"
         )
 
 
 def parse_strict_json(raw: bytes) -> dict[str, Any]:
-    """Parse strictly: ``json`` takes duplicate keys, NaN, -0; the format does not."""
+    """Parse strictly: ``json`` accepts duplicate keys, NaN, -0; the format does not."""
     try:
         text = raw.decode("utf-8").lstrip(JSON_WHITESPACE)
         if not text.startswith("{"):
@@ -78,11 +78,9 @@ def parse_strict_json(raw: bytes) -> dict[str, Any]:
             text, object_pairs_hook=_unique, parse_int=_whole, parse_constant=_refuse
         )
     except RecursionError:
-        raise ValueError("its header nests too deeply to list tensors") from None
+        raise ValueError("its header is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(
-            f"its header is not the strict JSON it must be: {error}"
-        ) from error
+        raise ValueError(f"its header is not strict JSON: {error}") from error
     return listing
 
 
@@ -91,7 +89,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, value in pairs:
         for item in (key, value):
             if isinstance(item, str) and (half := SURROGATE.search(item)):
-                raise ValueError(f"it holds half a surrogate pair, {half[0]!a}")
+                raise ValueError(f"it contains half a surrogate pair, {half[0]!a}")
         if key in listing:
             raise ValueError(f"the key {safe_repr(key)} appears twice")
         listing[key] = value
@@ -100,7 +98,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _whole(digits: str) -> int:
     if len(digits) > MAX_DIGITS:
-        raise ValueError(f"a number of {len(digits):,} digits is no size")
+        raise ValueError(
+            f"a size must have at most {MAX_DIGITS} digits, got {len(digits):,}"
+        )
     if digits.startswith("-"):
         raise ValueError(f"the size {digits} is negative")
     return int(digits)
@@ -111,7 +111,7 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def check_listing(listing: Mapping[str, Any], data_size: int) -> None:
-    """Check a parsed header: the metadata, each tensor's entry, and how they lie."""
+    """Check a parsed header: the metadata, each tensor's entry, and the layout."""
     spans = []
     for name, entry in listing.items():
         if name == "__metadata__":
@@ -123,12 +123,13 @@ def check_listing(listing: Mapping[str, Any], data_size: int) -> None:
 
 
 def check_metadata(found: Any) -> None:
-    """Raise `ValueError` unless this is an object of strings, or nothing."""
+    """Raise `ValueError` unless this is None or an object whose values are strings."""
     if found is not None and not isinstance(found, dict):
         raise ValueError("its __metadata__ is not an object")
     for key, value in (found or {}).items():
         if not isinstance(value, str):
-            raise ValueError(f"its __metadata__ value for {safe_repr(key)} is no text")
+            problem = f"for {safe_repr(key)} is not a string"
+            raise ValueError(f"its __metadata__ value {problem}")
 
 
 def check_tensor_entry(name: str, entry: Any) -> None:
@@ -138,7 +139,7 @@ def check_tensor_entry(name: str, entry: Any) -> None:
         tensor_error(name, f"its entry must have exactly {fields}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in DTYPE_BITS:
-        problem = "is not one the format knows (F32, F16, BF16, …)"
+        problem = "is not in the format (F32, F16, BF16, …)"
         tensor_error(name, f"its dtype {safe_repr(dtype)} {problem}")
     if not _are_sizes(shape):
         problem = "is not a list of whole numbers below 2^63"
@@ -168,8 +169,8 @@ def _size_in_bytes(name: str, dtype: str, shape: list[int]) -> int:
     for dimension in shape:
         elements *= dimension
         if elements >= 2**64:
-            problem = "multiplied from the left, passes 64 bits"
-            tensor_error(name, f"its shape {safe_repr(shape)}, {problem}")
+            problem = "overflows 64 bits when multiplied from the left"
+            tensor_error(name, f"its shape {safe_repr(shape)} {problem}")
     bits = elements * DTYPE_BITS[dtype]
     if bits >= 2**64:
         problem = f"of {dtype} has more bits than 64 bits can count"
@@ -180,7 +181,7 @@ def _size_in_bytes(name: str, dtype: str, shape: list[int]) -> int:
 
 
 def check_layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
-    """Check that tensors cover the data end to end: no hole, no overlap.
+    """Check that tensors cover the data end to end: no gap, no overlap.
 
     spans: each tensor's start, end and name.
     """
@@ -188,15 +189,15 @@ def check_layout(spans: Iterable[tuple[int, int, str]], data_size: int) -> None:
     for start, end, name in sorted(spans):
         if start != position:
             overlaps = start < position
-            problem = "overlaps the tensor before it" if overlaps else "leaves a hole"
+            problem = "overlaps the tensor before it" if overlaps else "leaves a gap"
             place = f"byte {start:,} of the data, not {position:,}"
             tensor_error(name, f"it starts at {place}: it {problem}")
         position = end
     if position != data_size:
-        fate = "the file is cut off" if position > data_size else "more follows them"
+        problem = "it is truncated" if position > data_size else "bytes are left over"
         raise ValueError(
             f"its tensors take {position:,} bytes, but {data_size:,} follow the "
-            f"header: {fate}"
+            f"header: {problem}"
         )
 
 
@@ -205,10 +206,10 @@ def check_loadable(
 ) -> None:
     """Raise `ValueError` for a valid tensor that torch cannot represent."""
     if dtype not in known:
-        problem = f"its dtype {dtype} is valid but not one that can be loaded here"
+        problem = f"its dtype {dtype} is valid but not supported here"
         tensor_error(name, f"{problem}; convert it to F32")
     width = 1
-    for dimension in shape:  # torch counts even an empty tensor's widths with 63 bits
+    for dimension in shape:  # torch counts even an empty tensor's strides in 63 bits
         width *= max(dimension, 1)
         if width >= 2**63:
             problem = f"its shape {safe_repr(list(shape))} is empty but too wide"
@@ -216,7 +217,7 @@ def check_loadable(
 
 
 def check_read(name: str, n_read: int, n_bytes: int) -> None:
-    """Raise `ValueError` where the file ended before the tensor did."""
+    """Raise `ValueError` if the file ended before the tensor did."""
     if n_read != n_bytes:
         tensor_error(name, "the file ended while its bytes were being read")
 
@@ -231,7 +232,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:
-        raise ValueError("it nests too deeply") from error
+        raise ValueError("it is nested too deeply") from error
     except ValueError as error:
         raise ValueError(f"it is not JSON in UTF-8: {error}") from error
     if not isinstance(found, dict):
@@ -240,7 +241,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
-    """Read a line for each pair, the first learned first; line 1 may be a version."""
+    """Read one pair per line, in the order learned; line 1 may be a version."""
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -251,7 +252,7 @@ def read_merges(path: Path) -> list[tuple[str, str]]:
             continue
         left, _, right = line.partition(" ")
         if not left or not right or " " in right:
-            problem = f"{line[:40]!r} is not two pieces with one space between"
+            problem = f"{line[:40]!r} is not two pieces separated by one space"
             raise ValueError(f"line {number}: {problem}")
         merges.append((left, right))
     return merges
@@ -284,8 +285,8 @@ def check_vocabulary(
     """Check that a vocabulary and its merges fit together.
 
     vocab: each token's spelling and id; merges: pairs of spellings; alphabet: the
-    characters that stand for bytes; specials: the tokens that are not made of them.
-    Every id from 0 on has one token, every byte and every merge's result has an id.
+    characters that stand for bytes; specials: the tokens that are not spelled in them.
+    Ids run from 0 without gaps; every byte and the result of every merge have one.
     Messages begin with the part they are about, ``vocab:`` or ``merges:``.
     """
     for token, id in vocab.items():
@@ -309,7 +310,7 @@ def check_vocabulary(
         raise ValueError(f"vocab: the token {missing[0]!r}, for one byte, is missing")
     if len(set(merges)) < len(merges):
         twice = " ".join(Counter(merges).most_common(1)[0][0])
-        raise ValueError(f"merges: the pair {twice[:40]!r} is there twice")
+        raise ValueError(f"merges: the pair {twice[:40]!r} appears twice")
     for a, b in merges:
         if a + b not in vocab or a + b in specials:
             pair, token = f"{a} {b}"[:40], (a + b)[:40]
@@ -324,6 +325,6 @@ def _spelled(what: str, spellings: Sequence[str], alphabet: Collection[str]) -> 
     spelling = next(s for s in spellings if not foreign.isdisjoint(s))
     character = next(c for c in spelling if c in foreign)
     raise ValueError(
-        f"{what} {spelling[:40]!r} holds {character!a}, which is not in GPT-2's "
+        f"{what} {spelling[:40]!r} contains {character!a}, not in GPT-2's "
         f"byte alphabet{HINTS.get(character, '')}"
     )

@@ -122,7 +122,7 @@ def test_clean_names() -> None:
          "lm_head.weight must equal wte.weight"),
         ({"wte.weight": torch.ones(2), "lm_head.weight": torch.ones(3)},
          "lm_head.weight must equal wte.weight"),
-        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight, but no wte.weight"),
+        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight but no wte.weight"),
     ],
 )  # fmt: skip
 def test_contradicting_names_are_refused(
@@ -144,12 +144,12 @@ def test_expected_shapes_of_gpt2() -> None:
     [
         ({"wpe.weight": None, "h.1.ln_2.bias": None},
          "lacks 'h.1.ln_2.bias', 'wpe.weight' for n_layer = 2"),
-        ({"h.2.ln_1.bias": torch.ones(24)}, "holds 'h.2.ln_1.bias'"),
+        ({"h.2.ln_1.bias": torch.ones(24)}, "has 'h.2.ln_1.bias', unexpected"),
         ({"wte.weight": torch.ones(96, 24)}, "wte.weight must have shape [97, 24]"),
         ({"h.0.attn.c_attn.weight": torch.ones(72, 24)},
          "h.0.attn.c_attn.weight must have shape [24, 72]"),
         (dict.fromkeys(expected_shapes(SMALL)), "lacks 'h.0.attn.c_attn.bias', "),
-        ({"\x1b[2J\u202e": torch.ones(1)}, r"holds '\x1b[2J\u202e'"),
+        ({"\x1b[2J\u202e": torch.ones(1)}, r"has '\x1b[2J\u202e', unexpected"),
         ({"ln_f.bias": torch.ones(1, 24)}, "ln_f.bias must have shape [24]"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -196,11 +196,11 @@ def test_weights_share_one_device(kind: type[GPT2], moved: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("ln_f.bias", torch.full((24,), torch.nan), "holds NaN or infinity"),
-        ("wpe.weight", torch.full((32, 24), -torch.inf), "holds NaN or infinity"),
+        ("ln_f.bias", torch.full((24,), torch.nan), "NaN or infinity"),
+        ("wpe.weight", torch.full((32, 24), -torch.inf), "NaN or infinity"),
         ("ln_f.bias", torch.full((24,), 1e39, dtype=torch.float64), "too large"),
-        ("ln_f.bias", torch.ones(24, dtype=torch.int8), "must hold a floating-point"),
-        ("steps", torch.ones(1, dtype=torch.int64), "unknown"),
+        ("ln_f.bias", torch.ones(24, dtype=torch.int8), "floating-point dtype"),
+        ("steps", torch.ones(1, dtype=torch.int64), "unexpected"),
     ],
 )
 def test_weights_that_no_arithmetic_can_use(
@@ -241,7 +241,7 @@ def test_a_number_that_the_conversion_makes_infinite(
     assert loaded[3] == number
     with refuses_file(path, "'ln_f.bias'") as caught:
         GPT2.from_pretrained(tmp_path, torch.float16)
-    assert str(caught.value).endswith("take another dtype")
+    assert "too large for torch.float16" in str(caught.value)
 
 
 def test_empty_heads_are_tied() -> None:
@@ -268,7 +268,7 @@ def test_a_damaged_head_is_damaged_and_no_other(
     wte = random_model().weights["wte.weight"]
     changed = {name: torch.full_like(wte, torch.nan) for name in names}
     path = save_model(tmp_path, random_model().weights | changed)
-    with refuses_file(path, f"'{names[0]}' holds NaN or infinity"):
+    with refuses_file(path, f"'{names[0]}' contains NaN or infinity"):
         GPT2.from_pretrained(tmp_path)
 
 

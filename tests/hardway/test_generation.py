@@ -460,7 +460,7 @@ def test_case_39_logits_that_are_not_finite_are_named_with_their_step(
 
     ids = stream(Stub(answer), PROMPT, 5, use_cache=use_cache, **how)
     assert len([next(ids), next(ids)]) == 2
-    with refuses("the logits for new token 3 hold"):
+    with refuses("the logits for new token 3"):
         next(ids)
     if not use_cache:
         return

@@ -1,4 +1,4 @@
-"""What files from strangers say: each rule by itself. Whole files: test_safetensors."""
+"""What untrusted files claim: each rule by itself. Whole files: test_safetensors."""
 
 import itertools
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_strict_json(raw: bytes) -> None:
 @pytest.mark.parametrize(
     ("raw", "named"),
     [(b'{"a":1,"a":1}', "'a'"), (b'{"a":-1}', "-1"), (b'{"a":-0}', "-0"),
-     (b'{"a":NaN}', "NaN"), (b'{"a":1' + b"0" * 20 + b"}", "21 digits"),
+     (b'{"a":NaN}', "NaN"), (b'{"a":1' + b"0" * 20 + b"}", "got 21"),
      (b'{"\\ud800":1}', r"'\ud800'"), (b"[]", "'{'"), (b"\xff", "utf-8")],
 )  # fmt: skip
 def test_json_that_is_not_strict(raw: bytes, named: str) -> None:

@@ -241,13 +241,13 @@ def mutated(file: bytes, dice: random.Random) -> bytes:
 
 # The rules by which hardway refuses, as its messages tell them.
 RULES = [
-    "bytes long; the header's length", "are allowed", "so it is cut off, or not",
-    "appears twice", "nests too deeply", "digits is no size", "is negative",
-    "does not begin with", "is not JSON", "is not the strict JSON it must be",
-    "is not an object", "is no text", "must have exactly", "its dtype",
-    "than 64 bits can count", "passes 64 bits", "but its data_offsets span",
+    "bytes long; the header's length", "are allowed", "it is truncated, or not",
+    "appears twice", "nested too deeply", "a size must have at most", "is negative",
+    "does not begin with", "is not JSON", "is not strict JSON",
+    "is not an object", "is not a string", "must have exactly", "its dtype",
+    "than 64 bits can count", "overflows 64 bits", "but its data_offsets span",
     "its shape", "its data_offsets", "after its end", "do not fill whole bytes",
-    "overlaps", "leaves a hole", "the file is cut off", "more follows them",
+    "overlaps", "leaves a gap", "it is truncated", "bytes are left over",
 ]  # fmt: skip
 
 
