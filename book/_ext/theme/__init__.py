@@ -4,7 +4,16 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from theme import credits, diagram, folds, numbering, pictures, publishing, slimming
+from theme import (
+    credits,
+    diagram,
+    exercises,
+    folds,
+    numbering,
+    pictures,
+    publishing,
+    slimming,
+)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -13,6 +22,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     slimming.register(app)
     app.add_config_value("repository", "", "env")
     app.add_directive("pipeline", diagram.Pipeline)
+    app.add_directive("exercises", exercises.Exercises)
     app.add_post_transform(pictures.Slim)
     app.add_post_transform(numbering.ListingNumber)
     app.connect("config-inited", publishing.configure, priority=100)
