@@ -107,7 +107,7 @@ def parse_header(file: BoundedFile) -> Header:
     untrusted_gguf.check_preamble(magic, version)
     metadata = read_metadata(file, n_keys)
     table = read_table(file, n_tensors)
-    alignment = untrusted_gguf.alignment(metadata)
+    alignment = untrusted_gguf.alignment_of(metadata)
     data_start = -(-file.position // alignment) * alignment  # rounded up
     tensors = {
         name: TensorInfo(kind, shape, data_start + offset, data_start + offset + size)
@@ -234,6 +234,31 @@ def dequantize_q5_1(blocks: Tensor) -> Tensor:
     return codes * scale + minimum
 
 
+def dequantize_q4_k(blocks: Tensor) -> Tensor:
+    """Return code × scale - minimum for 8 groups of 32. [n, 144] → [n, 256].
+
+    A group's scale and minimum are 6-bit codes themselves, with a scale per block.
+    """
+    scale_codes, minimum_codes = six_bits(blocks[:, 4:16])
+    scales = dequantize_f16(blocks[:, 0:2]) * scale_codes  # [n, 8]
+    minimums = dequantize_f16(blocks[:, 2:4]) * minimum_codes
+    codes = nibbles(blocks[:, 16:].unflatten(1, (4, 32))).reshape(-1, 8, 32)
+    return (codes * scales[:, :, None] - minimums[:, :, None]).flatten(1)
+
+
+def dequantize_q6_k(blocks: Tensor) -> Tensor:
+    """Return (code - 32) × scale for 16 groups of 16. [n, 210] → [n, 256].
+
+    A group's scale is an 8-bit code itself, with a scale per block.
+    """
+    low = nibbles(blocks[:, :128].unflatten(1, (2, 64)))  # [n, 2, 128]
+    pairs = blocks[:, 128:192].unflatten(1, (2, 32))
+    high = torch.cat([pairs >> shift & 3 for shift in (0, 2, 4, 6)], dim=-1)
+    codes = (low | high << 4).reshape(-1, 16, 16)
+    scales = dequantize_f16(blocks[:, 208:]) * blocks[:, 192:208].view(torch.int8)
+    return ((codes.float() - 32) * scales[:, :, None]).flatten(1)
+
+
 def nibbles(packed: Tensor) -> Tensor:
     """Unpack 4-bit codes: every byte's low half, then every byte's high half.
 
@@ -246,6 +271,18 @@ def bits(packed: Tensor) -> Tensor:
     """Unpack bits, each byte's lowest first: uint8 [n, k] → uint8 [n, 8k]."""
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
     return (packed[:, :, None] >> shifts & 1).flatten(1)
+
+
+def six_bits(packed: Tensor) -> tuple[Tensor, Tensor]:
+    """Unpack Q4_K's eight scale codes and eight minimum codes: [n, 12] → [n, 8] each.
+
+    Bytes 0 to 3 hold the first four scales, bytes 4 to 7 the first four minimums; their
+    two high bits are those of the other four, whose low bits share bytes 8 to 11.
+    """
+    a, b, c = packed[:, 0:4], packed[:, 4:8], packed[:, 8:12]
+    scales = torch.cat([a & 63, c & 15 | a >> 6 << 4], dim=1)
+    minimums = torch.cat([b & 63, c >> 4 | b >> 6 << 4], dim=1)
+    return scales, minimums
 
 
 class BlockType(NamedTuple):
@@ -268,4 +305,6 @@ BLOCKS = {
     "Q4_1": BlockType(32, 20, dequantize_q4_1),
     "Q5_0": BlockType(32, 22, dequantize_q5_0),
     "Q5_1": BlockType(32, 24, dequantize_q5_1),
+    "Q4_K": BlockType(256, 144, dequantize_q4_k),
+    "Q6_K": BlockType(256, 210, dequantize_q6_k),
 }

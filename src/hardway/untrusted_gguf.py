@@ -61,16 +61,16 @@ class BoundedFile:
         end = self.position + n_bytes
         if end > self.size:
             raise ValueError(
-                f"it is {self.size:,} bytes long, too short for {n_bytes:,} bytes at "
+                f"the file is {self.size:,} bytes long, too short for {n_bytes:,} at "
                 f"byte {self.position:,}: it is cut off, or not a GGUF file"
             )
         if end > MAX_HEADER_BYTES:
             raise ValueError(
-                f"its header takes more than the {MAX_HEADER_BYTES:,} bytes allowed"
+                f"the header takes more than the {MAX_HEADER_BYTES:,} bytes allowed"
             )
         raw = self.file.read(n_bytes)
         if len(raw) != n_bytes:
-            raise ValueError("it ended while its header was being read")
+            raise ValueError("the file ended while its header was being read")
         self.position = end
         return raw
 
@@ -168,7 +168,7 @@ def check_dimensions(kind: str, dimensions: Sequence[int], n_values: int) -> Non
         raise ValueError(f"{shape} {problem}")
 
 
-def alignment(metadata: Mapping[str, Any]) -> int:
+def alignment_of(metadata: Mapping[str, Any]) -> int:
     """Return what every tensor's offset is a multiple of; the file may say."""
     found = metadata.get("general.alignment", 32)
     if (
@@ -235,4 +235,4 @@ def check_kinds(kinds: Mapping[str, str], known: Collection[str]) -> None:
 def check_read(n_read: int, n_bytes: int) -> None:
     """Raise `ValueError` where the file ended before the tensor did."""
     if n_read != n_bytes:
-        raise ValueError("it ended while a tensor's bytes were being read")
+        raise ValueError("the file ended while a tensor's bytes were being read")
