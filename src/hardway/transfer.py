@@ -98,12 +98,12 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
     """
     if path.is_dir():
         raise DownloadError(f"{path}: is a directory: rename or remove it")
-    with _locked(path):
+    with locked(path):
         if has_size(path, file):
             return  # another process fetched it while we waited
         part = _adopt_partial(path)
         try:
-            _check_room(part, file)
+            check_room(path.parent, file.size - _size(part))
             _download_verified(url, file, part)
             os.replace(part, path)
         except DownloadError as error:
@@ -120,7 +120,7 @@ def fetch(url: str, file: RemoteFile, path: Path) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
     """Hold an inter-process lock on ``path``, waiting while another process has it.
 
     Correctness doesn't depend on it: some network file systems grant every lock, which
@@ -157,12 +157,12 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _check_room(part: Path, file: RemoteFile) -> None:
+def check_room(directory: Path, n_bytes: int) -> None:
     """Raise `DownloadError` if the missing bytes do not fit on the disk."""
-    missing, free = file.size - _size(part), shutil.disk_usage(part.parent).free
-    if free < missing:
+    free = shutil.disk_usage(directory).free
+    if free < n_bytes:
         raise DownloadError(
-            f"{part.parent}: {missing:,} bytes are still needed, but the disk has only "
+            f"{directory}: {n_bytes:,} bytes are still needed, but the disk has only "
             f"{free:,} free: make room, or {ELSEWHERE}"
         )
 
@@ -335,15 +335,19 @@ def _reason(error: BaseException) -> str:
 
 
 def _error_message(url: str, error: DownloadError) -> str:
-    """Return the message with its URL, without passwords or control characters.
+    """Return the message with its URL, fit to be read."""
+    address = _without_password(url)
+    return readable(f"{address}: {error}".replace(url, address))
+
+
+def readable(message: str) -> str:
+    """Return a message without passwords, line breaks or control characters.
 
     A long message is cut in the middle: the URL comes first and the advice last.
     """
-    address = _without_password(url)
-    words = f"{address}: {error}".replace(url, address).split(" ")
     message = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode()
-        for c in " ".join(map(_without_password, words))
+        for c in " ".join(map(_without_password, message.split(" ")))
     )
     if len(message) > LONGEST_MESSAGE:
         half = LONGEST_MESSAGE // 2

@@ -8,12 +8,14 @@ TABLE = re.compile(r"^\| (\d+) \|.*\| `test_case_(\d\d)_…` \|$", re.MULTILINE)
 TEST = re.compile(r"^def test_case_(\d\d)_", re.MULTILINE)
 
 
-def test_each_of_the_forty_faults_has_a_test() -> None:
+def test_each_fault_has_a_test() -> None:
     policy = (REPOSITORY / "SECURITY.md").read_text(encoding="utf-8")
     listed = [(int(number), int(test)) for number, test in TABLE.findall(policy)]
-    assert listed == [(number, number) for number in range(1, 41)]
+    numbers = range(1, len(listed) + 1)
+    assert len(listed) >= 48
+    assert listed == [(number, number) for number in numbers]
     files = (REPOSITORY / "tests").rglob("test_*.py")
     texts = [path.read_text(encoding="utf-8") for path in files]
     tested = {int(number) for text in texts for number in TEST.findall(text)}
-    assert [number for number in range(1, 41) if number not in tested] == []
-    assert tested <= set(range(1, 41))
+    assert [number for number in numbers if number not in tested] == []
+    assert tested <= {*numbers}

@@ -24,7 +24,8 @@ SOURCE = Path(hardway.__file__).parent
 # From the bottom up: a module imports from the rows above its own, and from no other.
 LAYERS = [
     ["checks", "transfer"],
-    ["hub", "inputs", "untrusted"],
+    ["wheel", "inputs", "untrusted"],
+    ["hub"],
     ["safetensors", "tokenizer", "config", "untrusted_gguf"],
     ["gguf", "attention", "embeddings", "kv_cache", "checkpoint", "miniature"],
     ["block", "sampling"],
@@ -43,7 +44,7 @@ TAUGHT = [
 ]  # fmt: skip
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "config", "checkpoint", "hub",
-    "transfer",
+    "transfer", "wheel",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
@@ -53,6 +54,7 @@ TORCH = {
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
     "transfer": {"requests", "urllib3", "filelock", "tqdm"},
+    "wheel": {"tqdm"},
     "hub": {"platformdirs"},
     "cli": {"click", "rich"},
     "plots": {"matplotlib", "myst_nb"},
@@ -317,7 +319,7 @@ def test_names() -> None:
     assert dir(hardway) == sorted(hardway.__all__)
     for name in hardway.__all__:
         assert getattr(hardway, name) is not None
-    assert {*TAUGHT, *GUARDS, "fast"} - {"transfer"} <= {*hardway.__all__}
+    assert {*TAUGHT, *GUARDS, "fast"} - {"transfer", "wheel"} <= {*hardway.__all__}
     for module in TAUGHT:
         assert getattr(hardway, module) is importlib.import_module(f"hardway.{module}")
     homes = {
