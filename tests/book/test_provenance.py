@@ -1,5 +1,6 @@
 """Every page ran on the model and the library that this build names and prints."""
 
+import hashlib
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,8 @@ from safetensors.torch import save_file
 
 from execution import provenance
 from execution.facts import tree_hash
-from hardway import safetensors
+from hardway import hub, safetensors
+from hardway.transfer import RemoteFile
 from lint.provenance import differences
 from paths import LIBRARY
 from tools import preflight
@@ -149,9 +151,24 @@ def test_the_cache_is_another_when_what_a_page_reads_changes(
 
 
 def test_a_build_says_first_what_it_runs_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    body = b"some weights"
+    weights = RemoteFile("some.gguf", len(body), hashlib.sha256(body).hexdigest())
+    pinned = SimpleNamespace(files=(weights,))
+    monkeypatch.setitem(hub.CHECKPOINTS, "smollm2", pinned)
+    monkeypatch.setenv("HARDWAY_HOME", str(tmp_path))
     monkeypatch.setenv("HARDWAY_MODEL", "pocket")
+    assert preflight.main() == 2
+    told = capsys.readouterr().err
+    assert told.startswith("HARDWAY_HOME: no model 'smollm2'")
+    assert "run `hardway download smollm2`" in told
+    (tmp_path / "smollm2").mkdir()
+    path = tmp_path / "smollm2" / "some.gguf"
+    path.write_bytes(body[::-1])
+    assert preflight.main() == 2
+    assert capsys.readouterr().err.startswith(f"HARDWAY_HOME: {path} has the SHA-256")
+    path.write_bytes(body)
     assert preflight.main() == 0
     assert "runs on the model pocket (7,688,320 parameters)" in capsys.readouterr().out
     monkeypatch.setenv("HARDWAY_MODEL", "gpt-2")
