@@ -13,6 +13,8 @@ import hardway
 from hardway import Config, hub
 from hardway.checkpoint import expected_shapes
 
+TOOLS = ("torch", "matplotlib", "jupyter-book", "myst-nb", "Sphinx")
+
 
 def model_directory() -> Path:
     """Return the directory of the model that the book runs on."""
@@ -35,8 +37,7 @@ def facts() -> dict[str, str]:
         "merges": file_hash(directory / "merges.txt"),
         "library": tree_hash(Path(hardway.__file__).parent),
         "python": platform.python_version(),
-        "torch": version("torch"),
-        "matplotlib": version("matplotlib"),
+        **{tool: version(tool) for tool in TOOLS},
     }
 
 

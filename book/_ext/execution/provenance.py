@@ -86,9 +86,8 @@ def add_footer(
 def footer(known: dict[str, str]) -> str:
     """Format the facts as HTML."""
     return (
-        '<p class="provenance">This copy ran on the model '
-        f"<b>{escape(known['model'])}</b>, {known['parameters']} parameters, "
-        f"weights SHA-256 <code>{known['weights']}</code>; "
+        f'<p class="provenance" data-weights="{known["weights"]}">This copy ran on the '
+        f"model <b>{escape(known['model'])}</b>, {known['parameters']} parameters; "
         f"library <code>{known['library'][:16]}</code>, "
         f"Python {escape(known['python'])}, torch {escape(known['torch'])}.</p>"
     )

@@ -5,6 +5,7 @@ from typing import Any
 from sphinx.application import Sphinx
 
 from theme import (
+    about,
     credits,
     diagram,
     exercises,
@@ -12,6 +13,7 @@ from theme import (
     numbering,
     pictures,
     publishing,
+    redirects,
     slimming,
 )
 
@@ -21,6 +23,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     credits.register(app)
     slimming.register(app)
     app.add_config_value("repository", "", "env")
+    app.add_config_value("redirects", {}, "html")
     app.add_directive("pipeline", diagram.Pipeline)
     app.add_directive("exercises", exercises.Exercises)
     app.add_post_transform(pictures.Slim)
@@ -32,6 +35,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-get-updated", numbering.letter_appendices)
     app.connect("write-started", numbering.number_by_chapter)
     app.connect("doctree-read", folds.fold)
+    app.connect("doctree-resolved", about.state_time)
+    app.connect("html-collect-pages", redirects.pages)
+    app.connect("html-page-context", about.describe, priority=100)
     app.connect("html-page-context", publishing.leave_out_card, priority=100)
     app.connect("html-page-context", slimming.tidy)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
