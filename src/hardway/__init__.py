@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         hub,
         inputs,
         kv_cache,
+        llama,
         miniature,
         model,
         safetensors,
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from hardway.fast import load, load_tokenizer
     from hardway.generation import generate, generate_batch, stream, stream_text
     from hardway.kv_cache import KVCache
+    from hardway.llama import Llama
     from hardway.model import GPT2
     from hardway.sampling import Sampler
     from hardway.tokenizer import Tokenizer
@@ -53,6 +55,7 @@ __all__ = [
     "GPT2",
     "Config",
     "KVCache",
+    "Llama",
     "Sampler",
     "Tokenizer",
     "attention",
@@ -69,6 +72,7 @@ __all__ = [
     "hub",
     "inputs",
     "kv_cache",
+    "llama",
     "load",
     "load_tokenizer",
     "miniature",
@@ -86,6 +90,7 @@ _DEFINED_IN = {
     "GPT2": "model",
     "Config": "config",
     "KVCache": "kv_cache",
+    "Llama": "llama",
     "Sampler": "sampling",
     "Tokenizer": "tokenizer",
     "generate": "generation",

@@ -4,19 +4,28 @@ Checkpoint names are the program's names: loading is a loop, not a translation t
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hardway import inputs, safetensors, untrusted
+from hardway import gguf, inputs, safetensors, untrusted
 from hardway.checks import safe_repr, some
-from hardway.config import Config
+from hardway.config import Config, LlamaConfig
+
+Shapes = dict[str, tuple[int, ...]]
 
 
-def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
+def expected_shapes(config: Config | LlamaConfig) -> Shapes:
+    """List every tensor of a model by its name, with its shape."""
+    if isinstance(config, LlamaConfig):
+        return llama_shapes(config)
+    return gpt2_shapes(config)
+
+
+def gpt2_shapes(config: Config) -> Shapes:
     """List every tensor of a GPT-2 and its shape: 12 · n_layer + 4."""
     n = config.n_embd
     block = {
@@ -27,11 +36,33 @@ def expected_shapes(config: Config) -> dict[str, tuple[int, ...]]:
         "mlp.c_fc.weight": (n, 4 * n), "mlp.c_fc.bias": (4 * n,),
         "mlp.c_proj.weight": (4 * n, n), "mlp.c_proj.bias": (n,),
     }  # fmt: skip
-    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.n_vocab, n)}
+    shapes: Shapes = {"wte.weight": (config.n_vocab, n)}
     shapes["wpe.weight"] = (config.n_ctx, n)
     for layer in range(config.n_layer):
         shapes |= {f"h.{layer}.{name}": shape for name, shape in block.items()}
     return shapes | {"ln_f.weight": (n,), "ln_f.bias": (n,)}
+
+
+def llama_shapes(config: LlamaConfig) -> Shapes:
+    """List every tensor of a Llama and its shape: 9 · n_layer + 2, and an untied head.
+
+    A block's matrices are [n_in, n_out], so that ``x @ weight`` works.
+    """
+    n, n_inner = config.n_embd, config.n_inner
+    n_q, n_kv = config.n_head * config.d_head, config.n_kv_head * config.d_head
+    block = {
+        "input_layernorm.weight": (n,),
+        "self_attn.q_proj.weight": (n, n_q), "self_attn.k_proj.weight": (n, n_kv),
+        "self_attn.v_proj.weight": (n, n_kv), "self_attn.o_proj.weight": (n_q, n),
+        "post_attention_layernorm.weight": (n,),
+        "mlp.gate_proj.weight": (n, n_inner), "mlp.up_proj.weight": (n, n_inner),
+        "mlp.down_proj.weight": (n_inner, n),
+    }  # fmt: skip
+    shapes: Shapes = {"embed_tokens.weight": (config.n_vocab, n)}
+    for layer in range(config.n_layer):
+        shapes |= {f"layers.{layer}.{name}": shape for name, shape in block.items()}
+    shapes["norm.weight"] = (n,)
+    return shapes if config.tied else shapes | {"lm_head.weight": (config.n_vocab, n)}
 
 
 def nest(weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -68,20 +99,23 @@ def compute_dtype(stored: torch.dtype) -> torch.dtype:
 
 def load(
     path: Path,
-    config: Config,
+    config: Config | LlamaConfig,
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
+    clean: Callable[[Mapping[str, Tensor]], dict[str, Tensor]] | None = None,
 ) -> dict[str, Tensor]:
-    """Load the weights of a GPT-2 in one dtype, one tensor at a time.
+    """Load the weights of a model in one dtype, one tensor at a time.
 
-    Raises `ValueError` naming the file if they do not match ``config`` or contain NaN
-    or infinity, and `OSError` if it cannot be read.
+    ``clean`` brings the file's names, and the order of its axes, to the program's; by
+    default it is `clean_names`. Raises `ValueError` naming the file if its tensors do
+    not match ``config`` or contain NaN or infinity, and `OSError` if it cannot be read.
     """
     inputs.check_dtype("dtype", dtype)
     device = inputs.check_device(device)
-    found = safetensors.load_file(path)
+    read = gguf if path.suffix == ".gguf" else safetensors
+    found = read.load_file(path)
     with untrusted.prefix_errors(path):
-        found = clean_names(found)
+        found = (clean or clean_names)(found)
         check_shapes(config, found)  # first: an unknown tensor needs no conversion
         for name, tensor in found.items():  # in place, to save memory
             found[name] = convert(name, tensor, dtype).to(device)
@@ -97,23 +131,31 @@ def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ``wte.weight`` again. Raises `ValueError` if it is not, because then
     logits = hidden @ wte.T would be wrong.
     """
-    if twice := [name for name in tensors if f"transformer.{name}" in tensors]:
-        raise ValueError(
-            f"the checkpoint has {some(twice)} both with and without 'transformer.'"
-        )
-    clean = {
-        name.removeprefix("transformer."): tensor for name, tensor in tensors.items()
-    }
-    head = clean.pop("lm_head.weight", None)
-    if head is not None:
-        check_tied(head, clean.get("wte.weight"))
+    clean = strip_prefix(tensors, "transformer.")
+    if "lm_head.weight" in clean:
+        check_tied(clean, "wte.weight")
+        del clean["lm_head.weight"]
     buffers = (".attn.bias", ".attn.masked_bias")
     return {
         name: tensor for name, tensor in clean.items() if not name.endswith(buffers)
     }
 
 
-def check_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Remove a prefix from the names that have it.
+
+    Raises `ValueError` for a name that is there both with and without it.
+    """
+    if twice := [name for name in tensors if f"{prefix}{name}" in tensors]:
+        raise ValueError(
+            f"the checkpoint has {some(twice)} both with and without {prefix!r}"
+        )
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def check_weights(
+    config: Config | LlamaConfig, weights: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
     """Return exactly the tensors of `expected_shapes`, in its order.
 
     Raises `ValueError` naming tensors that are missing or unknown, or the first whose
@@ -135,7 +177,7 @@ def check_weights(config: Config, weights: Mapping[str, Tensor]) -> dict[str, Te
     return ordered
 
 
-def check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
+def check_shapes(config: Config | LlamaConfig, weights: Mapping[str, Tensor]) -> None:
     """Raise `ValueError` for a tensor that is missing, unknown or misshapen."""
     shapes, doubt = expected_shapes(config), "do the two files belong together?"
     layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
@@ -151,16 +193,16 @@ def check_shapes(config: Config, weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def check_tied(head: Tensor, wte: Tensor | None) -> None:
-    """Raise `ValueError` unless lm_head.weight equals wte.weight (weight tying)."""
-    if wte is None:
-        raise ValueError("the checkpoint has lm_head.weight but no wte.weight")
-    for name, tensor in (("wte.weight", wte), ("lm_head.weight", head)):
-        check_finite(name, tensor)  # before they are compared: NaN equals nothing
-    if not torch.equal(head, wte):
+def check_tied(weights: Mapping[str, Tensor], embedding: str) -> None:
+    """Raise `ValueError` unless lm_head.weight equals the embedding (weight tying)."""
+    if embedding not in weights:
+        raise ValueError(f"the checkpoint contains lm_head.weight, but no {embedding}")
+    for name in (embedding, "lm_head.weight"):
+        check_finite(name, weights[name])  # NaN equals nothing
+    if not torch.equal(weights["lm_head.weight"], weights[embedding]):
         raise ValueError(
-            "lm_head.weight must equal wte.weight, as in GPT-2, but differs: "
-            "models with untied embeddings are not supported"
+            f"lm_head.weight must equal {embedding}, as the config says, but differs: "
+            "this model is not supported"
         )
 
 

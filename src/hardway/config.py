@@ -1,4 +1,7 @@
-"""Read and check the sizes of a model: what ``config.json`` says."""
+"""Read and check the sizes of a model: what ``config.json``, or a GGUF's header, says.
+
+`Config` is GPT-2's and `LlamaConfig` Llama's.
+"""
 
 import os
 from collections.abc import Mapping
@@ -25,6 +28,34 @@ ARITHMETIC = {
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "tie_word_embeddings": True,
+}
+# The same for Llama: our name, Hugging Face's and, behind "llama.", that in a GGUF.
+LLAMA_SIZES = (
+    ("n_vocab", "vocab_size", "vocab_size"),
+    ("n_ctx", "max_position_embeddings", "context_length"),
+    ("n_embd", "hidden_size", "embedding_length"),
+    ("n_head", "num_attention_heads", "attention.head_count"),
+    ("n_kv_head", "num_key_value_heads", "attention.head_count_kv"),
+    ("d_head", "head_dim", "attention.key_length"),
+    ("n_layer", "num_hidden_layers", "block_count"),
+    ("n_inner", "intermediate_size", "feed_forward_length"),
+    ("rms_norm_eps", "rms_norm_eps", "attention.layer_norm_rms_epsilon"),
+    ("rope_theta", "rope_theta", "rope.freq_base"),
+)
+LLAMA_ARITHMETIC = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "mlp_bias": False,
+    "partial_rotary_factor": 1.0,
+    "rope_type": "default",
+    "sliding_window": None,
+    "quantization_config": None,
+}
+GGUF_ARITHMETIC = {
+    "general.architecture": "llama",
+    "llama.rope.scaling.type": "none",
+    "llama.expert_count": 0,
 }
 
 
@@ -74,7 +105,7 @@ class Config:
         """
         with untrusted.prefix_errors(path):
             raw = untrusted.read_json_object(Path(path))
-            check_arithmetic(raw)
+            check_arithmetic(raw, ARITHMETIC, "GPT-2")
             epsilon = raw.get("layer_norm_epsilon", cls.layer_norm_epsilon)
             sizes = {name: _size(raw, name, spelled) for name, spelled in SIZES.items()}
             config = cls(**sizes, layer_norm_epsilon=epsilon)
@@ -86,12 +117,130 @@ class Config:
         return config
 
 
-def check_arithmetic(raw: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for a GPT-2 variant with different arithmetic."""
-    for name, expected in ARITHMETIC.items():
+@dataclass(frozen=True)
+class LlamaConfig:
+    """The sizes that make one Llama different from another.
+
+    n_kv_head: heads with keys and values of their own; n_inner: the width of the MLP;
+    tied: whether the output head is the embedding matrix again.
+    """
+
+    n_vocab: int
+    n_ctx: int
+    n_embd: int
+    n_head: int
+    n_kv_head: int
+    d_head: int
+    n_layer: int
+    n_inner: int
+    rms_norm_eps: float = 1e-6
+    rope_theta: float = 10000.0
+    tied: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the sizes, and that each key head serves equally many query heads."""
+        for name in (
+            "n_vocab", "n_ctx", "n_embd", "n_head", "n_kv_head", "d_head", "n_layer",
+            "n_inner",
+        ):  # fmt: skip
+            high = MAX_LAYERS if name == "n_layer" else None
+            size = checks.integer(name, getattr(self, name), 1, high)
+            object.__setattr__(self, name, size)  # a plain int, whatever was given
+        for name in ("rms_norm_eps", "rope_theta"):
+            number = checks.number(name, getattr(self, name), 0, above=True)
+            object.__setattr__(self, name, number)
+        for name, value, divisor in (
+            ("n_head", self.n_head, self.n_kv_head),  # equal groups
+            ("d_head", self.d_head, 2),  # rotated in pairs
+        ):
+            if value % divisor:
+                raise ValueError(f"{name} must be a multiple of {divisor}, got {value}")
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Read ``config.json`` of a LlamaForCausalLM in Hugging Face layout.
+
+        Raises `ValueError` naming the file and what is missing, out of range, or not
+        implemented here.
+        """
+        with untrusted.prefix_errors(path):
+            raw = untrusted.read_json_object(Path(path))
+            rope = raw.get("rope_parameters") or raw.get("rope_scaling") or {}
+            if not isinstance(rope, dict):
+                problem = f"rope_parameters must be an object, got {safe_repr(rope)}"
+                raise ValueError(problem)
+            kind = rope.get("rope_type", rope.get("type", "default"))
+            raw = rope | raw | {"rope_type": kind}  # newer files nest what older do not
+            check_arithmetic(raw, LLAMA_ARITHMETIC, "Llama")
+            names = {ours: theirs for ours, theirs, _ in LLAMA_SIZES}
+            return cls._from_names(raw, names, raw.get("tie_word_embeddings", False))
+
+    @classmethod
+    def from_gguf(cls, metadata: Mapping[str, Any], tied: bool) -> Self:
+        """Take the sizes from a GGUF's metadata.
+
+        Raises `ValueError` naming what is missing, out of range, or not implemented.
+        """
+        check_arithmetic(metadata, GGUF_ARITHMETIC, "Llama")
+        names = {ours: f"llama.{theirs}" for ours, _, theirs in LLAMA_SIZES}
+        tokens = metadata.get("tokenizer.ggml.tokens", ())
+        counted = {"llama.vocab_size": len(tokens)} if tokens else {}
+        config = cls._from_names(counted | dict(metadata), names, tied)
+        rotated = {"llama.rope.dimension_count": config.d_head}
+        check_arithmetic(metadata, rotated, "Llama")
+        return config
+
+    @classmethod
+    def _from_names(
+        cls, raw: Mapping[str, Any], names: Mapping[str, str], tied: Any
+    ) -> Self:
+        """Take the sizes by a file's names, with defaults for what it may omit."""
+        found = {n: raw[spelled] for n, spelled in names.items() if spelled in raw}
+        found = {name: value for name, value in found.items() if value is not None}
+        for name in ("n_vocab", "n_ctx", "n_embd", "n_head", "n_layer", "n_inner"):
+            if name not in found:
+                raise ValueError(f"{names[name]} is missing")
+        n_embd = checks.integer(names["n_embd"], found["n_embd"], 1)
+        n_head = checks.integer(names["n_head"], found["n_head"], 1)
+        if not isinstance(tied, bool):
+            problem = f"tie_word_embeddings must be a bool, got {safe_repr(tied)}"
+            raise ValueError(problem)
+        derived = {"n_kv_head": n_head, "d_head": n_embd // n_head, "tied": tied}
+        if "d_head" not in found and n_embd % n_head:
+            label = names["n_embd"]
+            problem = f"{label} must be a multiple of {n_head}, got {n_embd}"
+            raise ValueError(problem)
+        return cls(**(derived | found))
+
+
+def model_type(weights: Path) -> str:
+    """Return ``"gpt2"`` or ``"llama"``: which of the two a file of weights belongs to.
+
+    A GGUF is a Llama's, or refused when it is loaded; ``config.json`` beside other
+    weights says what they are, and a GPT-2's may leave it out. Raises `ValueError` for
+    any other type.
+    """
+    if weights.suffix == ".gguf":
+        return "llama"
+    path = weights.with_name("config.json")
+    with untrusted.prefix_errors(path):
+        found = untrusted.read_json_object(path).get("model_type", "gpt2")
+        if found not in ("gpt2", "llama"):
+            raise ValueError(
+                f"model_type must be 'gpt2' or 'llama', got {safe_repr(found)}: "
+                "this model cannot be run here"
+            )
+    return str(found)
+
+
+def check_arithmetic(
+    raw: Mapping[str, Any], arithmetic: Mapping[str, Any], family: str
+) -> None:
+    """Raise `ValueError` for a variant of a model with different arithmetic."""
+    for name, expected in arithmetic.items():
         if raw.get(name, expected) != expected:
             raise ValueError(
-                f"{name} must be {expected!r}, as GPT-2 computes, "
+                f"{name} must be {expected!r}, as {family} computes, "
                 f"got {safe_repr(raw[name])}: this model cannot be run here"
             )
 

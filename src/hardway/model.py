@@ -4,6 +4,7 @@ Paper: Radford et al. 2019, "Language Models are Unsupervised Multitask Learners
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from torch import Tensor
 from hardway import checkpoint, hub, inputs
 from hardway.attention import causal_mask
 from hardway.block import layer_norm, transformer_block
-from hardway.config import Config
+from hardway.config import Config, LlamaConfig
 from hardway.embeddings import embed
 from hardway.kv_cache import KVCache
 
@@ -34,46 +35,26 @@ class Trace:
     logits: Tensor
 
 
-class GPT2:
-    """A GPT-2 of any size, as a function from token ids to logits.
+class Decoder(ABC):
+    """What decoder-only models share: from token ids to logits, through any blocks.
 
-    ``weights`` holds its tensors by the checkpoint's names, ``config`` its sizes.
-    `hardway.fast.load` returns the same model in fewer, larger steps.
+    ``weights`` holds the tensors by the checkpoint's names, ``config`` the sizes. A
+    model adds how it is loaded, its blocks and its output head.
     """
 
-    def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
-        """Check and nest the weights that `hardway.checkpoint.expected_shapes` lists.
+    def __init__(
+        self, config: Config | LlamaConfig, weights: Mapping[str, Tensor]
+    ) -> None:
+        """Check the weights that `hardway.checkpoint.expected_shapes` lists.
 
         Raises `ValueError` naming tensors that are missing, unknown or of the wrong
         shape, and for several dtypes or devices.
         """
-        self.config = config
+        self.config: Config | LlamaConfig = config
         self.weights = checkpoint.check_weights(config, weights)
-        nested = checkpoint.nest(self.weights)
-        self.wte: Tensor = nested["wte"]["weight"]
-        self.wpe: Tensor = nested["wpe"]["weight"]
-        self.blocks = list(nested["h"].values())
-        self.ln_f = nested["ln_f"]
-        self.device = self.wte.device
-        self.compute_dtype = checkpoint.compute_dtype(self.wte.dtype)
-
-    @classmethod
-    def from_pretrained(
-        cls,
-        name_or_directory: str | os.PathLike[str] = "pocket",
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
-    ) -> Self:
-        """Load a known model, or one from a directory.
-
-        It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
-        where they are missing, `ValueError` where they are not a GPT-2, or hold NaN or
-        infinity, and for a dtype or device that cannot be used.
-        """
-        directory = hub.find(name_or_directory)
-        config = Config.from_file(directory / "config.json")
-        path = directory / "model.safetensors"
-        return cls(config, checkpoint.load(path, config, dtype, device))
+        first = next(iter(self.weights.values()))
+        self.device = first.device
+        self.compute_dtype = checkpoint.compute_dtype(first.dtype)
 
     def to(self, device: torch.device | str) -> Self:
         """Return the model on another device; weights already there are shared."""
@@ -100,7 +81,7 @@ class GPT2:
         """
         inputs.check_call(self, tokens, cache, n_pad, last_only)
         batch = tokens if tokens.dim() == 2 else tokens[None]
-        for x, _ in self._residual_stream(batch, cache, n_pad):
+        for x, _ in self.residual_stream(batch, cache, n_pad):
             pass  # only the stream after the last block counts
         logits = self.logits(x[:, -1:] if last_only else x)
         return logits if tokens.dim() == 2 else logits[0]
@@ -111,20 +92,10 @@ class GPT2:
         Raises what a call of the model does.
         """
         inputs.check_trace(self, tokens)
-        steps = list(self._residual_stream(tokens[None]))
+        steps = list(self.residual_stream(tokens[None]))
         residual = torch.stack([x[0] for x, _ in steps])
         attention = torch.stack([w[0] for _, w in steps if w is not None])
         return Trace(residual, attention, self.logits(residual[-1]))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Apply the final layer norm, then one dot product with each row of ``wte``.
-
-        x: [..., n_embd] → float32 [..., n_vocab]. Source: Press & Wolf 2017, for the
-        output matrix that is the embedding matrix again.
-        """
-        ln_f = checkpoint.cast(self.ln_f, x.dtype)
-        x = layer_norm(x, **ln_f, epsilon=self.config.layer_norm_epsilon)
-        return (x @ self.wte.to(x.dtype).T).float()
 
     def new_cache(self, batch_size: int = 1, max_len: int | None = None) -> KVCache:
         """Return an empty KV cache on the model's device, in the dtype it computes in.
@@ -135,7 +106,8 @@ class GPT2:
             self.config, batch_size, max_len, self.compute_dtype, self.device
         )
 
-    def _residual_stream(
+    @abstractmethod
+    def residual_stream(
         self,
         tokens: Tensor,
         cache: KVCache | None = None,
@@ -145,6 +117,57 @@ class GPT2:
 
         A block's attention weights, [B, n_head, T, S], come along.
         """
+
+    @abstractmethod
+    def logits(self, x: Tensor) -> Tensor:
+        """Return the logits after vectors of the stream.
+
+        x: [..., n_embd] → float32 [..., n_vocab].
+        """
+
+
+class GPT2(Decoder):
+    """A GPT-2 of any size, as a function from token ids to logits.
+
+    `hardway.fast.load` returns the same model in fewer, larger steps.
+    """
+
+    config: Config
+
+    def __init__(self, config: Config, weights: Mapping[str, Tensor]) -> None:
+        """Check and nest the weights; raises what `Decoder` does."""
+        super().__init__(config, weights)
+        nested = checkpoint.nest(self.weights)
+        self.wte: Tensor = nested["wte"]["weight"]
+        self.wpe: Tensor = nested["wpe"]["weight"]
+        self.blocks = list(nested["h"].values())
+        self.ln_f = nested["ln_f"]
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_directory: str | os.PathLike[str] = "pocket",
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Self:
+        """Load a known model, or one from a directory.
+
+        It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
+        where they are missing, `ValueError` where they are not a GPT-2, or contain NaN
+        or infinity, and for a dtype or device that cannot be used.
+        """
+        directory = hub.find(name_or_directory)
+        config = Config.from_file(directory / "config.json")
+        path = directory / "model.safetensors"
+        return cls(config, checkpoint.load(path, config, dtype, device))
+
+    def residual_stream(
+        self,
+        tokens: Tensor,
+        cache: KVCache | None = None,
+        n_pad: Tensor | None = None,
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Embed the tokens and run the blocks, yielding the stream after each."""
         past, n = (cache.length if cache is not None else 0), tokens.shape[1]
         positions, mask = positions_and_mask(past, n, n_pad, self.device)
         x = embed(tokens.to(self.device), positions, self.wte, self.wpe)
@@ -160,6 +183,16 @@ class GPT2:
             yield x, attn_weights
         if cache is not None:
             cache.advance(n)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Apply the final layer norm, then one dot product with each row of ``wte``.
+
+        x: [..., n_embd] → float32 [..., n_vocab]. Source: Press & Wolf 2017, for the
+        output matrix that is the embedding matrix again.
+        """
+        ln_f = checkpoint.cast(self.ln_f, x.dtype)
+        x = layer_norm(x, **ln_f, epsilon=self.config.layer_norm_epsilon)
+        return (x @ self.wte.to(x.dtype).T).float()
 
 
 def positions_and_mask(

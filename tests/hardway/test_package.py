@@ -27,11 +27,12 @@ LAYERS = [
     ["wheel", "inputs", "untrusted"],
     ["hub"],
     ["safetensors", "tokenizer", "config", "untrusted_gguf"],
-    ["gguf", "attention", "embeddings", "kv_cache", "checkpoint", "miniature"],
-    ["block", "sampling"],
+    ["gguf", "attention", "embeddings", "kv_cache", "miniature"],
+    ["block", "sampling", "checkpoint"],
     ["model", "generation"],
-    ["fast.linear", "fast.tokenizer"],
-    ["fast.gpt2"],
+    ["llama"],
+    ["fast.linear", "fast.tokenizer", "fast.ragged"],
+    ["fast.gpt2", "fast.llama"],
     ["fast", "plots"],
     ["__init__"],
     ["cli"],
@@ -40,7 +41,7 @@ LAYERS = [
 MODULES = [module for layer in LAYERS for module in layer]
 TAUGHT = [
     "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
-    "model", "sampling", "generation", "kv_cache", "gguf",
+    "model", "sampling", "generation", "kv_cache", "gguf", "llama",
 ]  # fmt: skip
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "config", "checkpoint", "hub",
@@ -49,7 +50,7 @@ GUARDS = [
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
     "checkpoint", "miniature", "block", "sampling", "model", "generation",
-    "fast.linear", "fast.gpt2", "fast", "plots",
+    "llama", "fast.linear", "fast.ragged", "fast.gpt2", "fast.llama", "fast", "plots",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     import torch
 
     from hardway.fast.gpt2 import FastGPT2
+    from hardway.fast.llama import FastLlama
     from hardway.fast.tokenizer import FastTokenizer
 
-__all__ = ["FastGPT2", "FastTokenizer", "load", "load_tokenizer"]
+__all__ = ["FastGPT2", "FastLlama", "FastTokenizer", "load", "load_tokenizer"]
 
-_DEFINED_IN = {"FastGPT2": "gpt2", "FastTokenizer": "tokenizer"}
+_DEFINED_IN = {"FastGPT2": "gpt2", "FastLlama": "llama", "FastTokenizer": "tokenizer"}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,20 +32,26 @@ def load(
     dtype: "torch.dtype | None" = None,
     quantize: None = None,
     device: "torch.device | str" = "cpu",
-) -> "FastGPT2":
-    """Load a known model, or one from a directory, as its fast version.
+) -> "FastGPT2 | FastLlama":
+    """Load a known model, or one from a directory or a GGUF file, as its fast version.
 
     dtype: that of the weights, float32 by default. ``quantize`` may only be None so
-    far. Raises what `hardway.model.GPT2.from_pretrained` does.
+    far. Raises what the ``from_pretrained`` of `hardway.model.GPT2` and of
+    `hardway.llama.Llama` do.
     """
     import torch
 
+    from hardway.config import model_type
     from hardway.fast.gpt2 import FastGPT2
+    from hardway.fast.llama import FastLlama
+    from hardway.hub import weights
 
     if quantize is not None:
         raise ValueError(f"quantize must be None, got {quantize!r}")
     dtype = torch.float32 if dtype is None else dtype
-    return FastGPT2.from_pretrained(name_or_path, dtype, device)
+    is_llama = model_type(weights(name_or_path)) == "llama"
+    family = FastLlama if is_llama else FastGPT2
+    return family.from_pretrained(name_or_path, dtype, device)
 
 
 def load_tokenizer(
