@@ -122,7 +122,7 @@ def test_clean_names() -> None:
          "lm_head.weight must equal wte.weight"),
         ({"wte.weight": torch.ones(2), "lm_head.weight": torch.ones(3)},
          "lm_head.weight must equal wte.weight"),
-        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight but no wte.weight"),
+        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight, but no wte.weight"),
     ],
 )  # fmt: skip
 def test_contradicting_names_are_refused(

@@ -17,8 +17,9 @@ import hardway
 import hardway.fast.gpt2 as fast
 from hardway import GPT2, Config, KVCache, Tokenizer, block, generate
 from hardway.attention import attention, causal_mask
-from hardway.fast import linear
-from hardway.fast.gpt2 import FastGPT2, attend_in_rows
+from hardway.fast import linear, ragged
+from hardway.fast.gpt2 import FastGPT2
+from hardway.fast.ragged import attend_in_rows
 from hardway.model import skip_padding
 from references import (
     SMALL,
@@ -171,12 +172,12 @@ def test_a_whole_prompt_and_a_single_token_need_no_mask(
             each(tokens[..., :past], cache, n_pad=n_pad)
     attends: list[tuple[bool, bool]] = []
 
-    def watched(*given: Any, is_causal: bool) -> Tensor:
-        attends.append((given[3] is None, is_causal))
-        return original(*given, is_causal=is_causal)
+    def watched(*given: Any, **options: Any) -> Tensor:
+        attends.append((given[3] is None, options.get("is_causal", False)))
+        return original(*given, **options)
 
     original = torch.nn.functional.scaled_dot_product_attention
-    with patch.object(fast.F, "scaled_dot_product_attention", watched):
+    with patch.object(ragged.F, "scaled_dot_product_attention", watched):
         found = model(tokens[..., past:], caches[0], n_pad=n_pad)
     needs_none = not padded and (past == 0 or n == 1)
     assert attends == [(needs_none, needs_none and n > 1)] * SMALL.n_layer

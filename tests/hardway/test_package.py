@@ -327,6 +327,7 @@ def test_names() -> None:
         "GPT2": hardway.model,
         "Config": hardway.config,
         "KVCache": hardway.kv_cache,
+        "Llama": hardway.llama,
         "Sampler": hardway.sampling,
         "Tokenizer": hardway.tokenizer,
         **dict.fromkeys(["load", "load_tokenizer"], hardway.fast),
@@ -347,12 +348,13 @@ def test_an_unknown_name() -> None:
 
 
 def test_the_names_of_the_fast_path() -> None:
-    from hardway.fast import FastGPT2, FastTokenizer, gpt2, tokenizer
+    from hardway.fast import FastGPT2, FastLlama, FastTokenizer, gpt2, llama, tokenizer
 
     assert hardway.fast.FastGPT2 is FastGPT2 is gpt2.FastGPT2
+    assert hardway.fast.FastLlama is FastLlama is llama.FastLlama
     assert hardway.fast.FastTokenizer is FastTokenizer is tokenizer.FastTokenizer
     assert {*hardway.fast.__all__} == {*members(hardway.fast)} | {
-        "FastGPT2", "FastTokenizer",
+        "FastGPT2", "FastLlama", "FastTokenizer",
     }  # fmt: skip
     with pytest.raises(AttributeError, match=r"'hardway\.fast' .* 'FastGPT3'"):
         hardway.fast.FastGPT3  # noqa: B018
