@@ -7,13 +7,16 @@ runs. A usage error prints one line that says what to do, and exits with 2.
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from hardway import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -110,38 +113,74 @@ def download(name: str, directory: Path | None, verify: bool) -> None:
 def inspect(file_or_model: str) -> None:
     """List the tensors of a file or model.
 
-    FILE_OR_MODEL is a safetensors file, a known model's name, or a directory with a
-    model.safetensors. Each tensor has a name, dtype, shape, bytes and parameters.
+    FILE_OR_MODEL is a safetensors or GGUF file, a known model's name, or a directory
+    with weights. Each tensor has a name, dtype, shape, bytes and parameters. A GGUF
+    file's metadata follows.
     """
-    import math
-
     from rich.console import Console
-    from rich.table import Table
 
-    from hardway import hub, safetensors
-    from hardway.tokenizer import display
+    from hardway import gguf, hub, safetensors
 
     path = Path(file_or_model)
     if not path.is_file():
-        path = hub.find(file_or_model) / "model.safetensors"
-    tensors = safetensors.read_header(path).tensors
-    table = Table("name", "dtype", "shape", box=None, pad_edge=False)
-    for column in ("bytes", "parameters"):
-        table.add_column(column, justify="right")
-    for name, info in tensors.items():
-        shape = " × ".join(map(str, info.shape)) or "scalar"
-        size, count = info.end - info.start, math.prod(info.shape)
-        shown = display(name.encode())  # an untrusted name may contain escape codes
-        table.add_row(shown, info.dtype, shape, f"{size:,}", f"{count:,}")
+        path = hub.weights(file_or_model)
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 160  # a pipe has no width; do not wrap names at 80 columns
+    if path.suffix.lower() != ".gguf":
+        tensors = safetensors.read_header(path).tensors
+        rows = [
+            (name, t.dtype, t.shape, t.end - t.start) for name, t in tensors.items()
+        ]
+        _print_tensors(console, "dtype", rows)
+        return
+    header = gguf.read_header(path)
+    blocks = header.tensors.items()
+    rows = [(name, t.kind, t.shape, t.end - t.start) for name, t in blocks]
+    _print_tensors(console, "kind", rows)
+    _print_metadata(console, header.metadata)
+
+
+def _print_tensors(
+    console: "Console", column: str, rows: Sequence[tuple[str, str, Sequence[int], int]]
+) -> None:
+    """Print a table of tensors, and their totals.
+
+    column: what the second column is called; rows: name, type, shape, size in bytes.
+    """
+    import math
+
+    from rich.table import Table
+
+    from hardway.tokenizer import display
+
+    table = Table("name", column, "shape", box=None, pad_edge=False)
+    for heading in ("bytes", "parameters"):
+        table.add_column(heading, justify="right")
+    for name, kind, shape, size in rows:
+        shown = display(name.encode())  # an untrusted name may contain escape codes
+        sides = " × ".join(map(str, shape)) or "scalar"
+        table.add_row(shown, kind, sides, f"{size:,}", f"{math.prod(shape):,}")
     console.print(table)
-    parameters = sum(math.prod(info.shape) for info in tensors.values())
-    size = sum(info.end - info.start for info in tensors.values())
-    console.print(
-        f"{len(tensors):,} tensors, {parameters:,} parameters, {size:,} bytes"
-    )
+    parameters = sum(math.prod(shape) for _, _, shape, _ in rows)
+    size = sum(size for *_, size in rows)
+    console.print(f"{len(rows):,} tensors, {parameters:,} parameters, {size:,} bytes")
+
+
+def _print_metadata(console: "Console", metadata: Mapping[str, Any]) -> None:
+    """Print a table of keys and values, the long ones cut."""
+    from rich.table import Table
+
+    from hardway.checks import safe_repr
+    from hardway.tokenizer import display
+
+    table = Table("key", "value", box=None, pad_edge=False)
+    for key, value in metadata.items():
+        several = isinstance(value, list) and len(value) > 1
+        count = f"{len(value):,} values: " if several else ""
+        table.add_row(display(key.encode()), count + safe_repr(value))
+    console.print()
+    console.print(table)
 
 
 @hardway.command()

@@ -183,7 +183,7 @@ def weights(name_or_path: str | os.PathLike[str]) -> Path:
     found = sorted(filter(_is_gguf, path.iterdir()))
     if not found:
         raise FileNotFoundError(
-            f"{path}: neither model.safetensors nor a .gguf file is there"
+            f"{path}: no model.safetensors and no .gguf file is there"
         )
     if len(found) > 1:
         names = ", ".join(file.name for file in found)

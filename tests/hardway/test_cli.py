@@ -12,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import gguf
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -163,6 +165,51 @@ def test_inspect_a_stranger_s_file(tmp_path: Path, capsys: Capture) -> None:
     assert rows[3] == "2 tensors, 1 parameters, 1 bytes"
 
 
+def test_inspect_a_gguf_file(tmp_path: Path, capsys: Capture) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "llama\x1b[2J")
+    writer.add_string("a\x1b", "b c\nd" * 30)
+    writer.add_array("many", list(range(1000)))
+    writer.add_array("few", ["\x9b", "x"])
+    writer.add_float32("epsilon", 0.5)
+    writer.add_tensor("t\x1b[2J", np.zeros((3, 2), np.float32))
+    blocks = np.zeros((2, 40), np.uint8)
+    writer.add_tensor("q", blocks, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    main(["inspect", str(tmp_path / "x.gguf")])
+    out, err = capsys.readouterr()
+    assert err == ""
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert rows[:4] == [
+        "name kind shape bytes parameters",
+        "t\\x1b[2J F32 3 × 2 24 6",
+        "q Q4_1 2 × 64 80 128",
+        "2 tensors, 134 parameters, 104 bytes",
+    ]
+    assert rows[4:6] == ["", "key value"]
+    assert "general.architecture 'llama\\x1b[2J'" in rows
+    [long] = [row for row in rows if row.startswith("a\\x1b 'b c\\nd")]
+    assert "..." in long
+    assert len(long) < 150
+    assert "many 1,000 values: [0, 1, 2, 3, 4, 5, 6, 7, ...]" in rows
+    assert "few 2 values: ['\\x9b', 'x']" in rows
+    assert "epsilon 0.5" in rows
+    main(["inspect", str(tmp_path)])
+    assert capsys.readouterr().out == out
+
+
+def test_inspect_smollm2(capsys: Capture) -> None:
+    try:
+        hub.find("smollm2")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    main(["inspect", "smollm2"])
+    out = capsys.readouterr().out
+    assert "272 tensors, 134,515,008 parameters, " in out
+    assert re.search(r"^general.architecture +'llama' *$", out, re.MULTILINE)
+
+
 def test_inspect_in_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -311,7 +358,7 @@ MISTAKES = [
     (["download", "gpt3"], "hardway: name must"),
     (["inspect", "gpt2"], "run `hardway download gpt2`"),
     (["inspect", "no/such"], "hardway: 'no/such'"),
-    (["inspect", "."], "model.safetensors: No such file or directory"),
+    (["inspect", "."], ".: no model.safetensors and no .gguf file is there"),
     (["inspect", "two\nlines"], "hardway: two lines: it is 0 bytes long"),
     (["inspect", "x" * 5000], "File name too long"),
     (["tokenize", "hi", "--model", "gpt2"], "run `hardway download gpt2`"),
