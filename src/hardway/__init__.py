@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         tokenizer,
         untrusted,
         untrusted_gguf,
+        vocabulary,
     )
     from hardway import plots as plots
     from hardway.config import Config
@@ -84,6 +85,7 @@ __all__ = [
     "tokenizer",
     "untrusted",
     "untrusted_gguf",
+    "vocabulary",
 ]
 
 _DEFINED_IN = {

@@ -93,20 +93,29 @@ def items(name: str, values: Any) -> Iterable[Any]:
     return found
 
 
-def check_text(text: object) -> None:
+def check_text(text: object, missing: bytes = b"") -> None:
     """Raise `ValueError` unless this is a str that UTF-8 can encode.
 
-    It cannot encode a lone surrogate, half of a UTF-16 pair.
+    It cannot encode a lone surrogate, half of a UTF-16 pair. missing: bytes that the
+    text must not contain, because they have no token.
     """
     if not isinstance(text, str):
         raise ValueError(f"text must be a str, got {safe_repr(text)}")
     try:
-        text.encode("utf-8")
+        raw = text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
             "text must not hold a lone surrogate, got "
             f"{text[error.start]!r} at position {error.start}"
         ) from None
+    if missing and len(raw.translate(None, missing)) < len(raw):
+        start = next(i for i, byte in enumerate(raw) if byte in missing)
+        place = len(raw[:start].decode("utf-8", errors="ignore"))
+        raise ValueError(
+            "text must not contain a byte that has no token in this vocabulary, got "
+            f"0x{raw[start]:02x} in {text[place]!a} at position {place}: remove that "
+            "character"
+        )
 
 
 def not_empty(name: str, text: str) -> str:

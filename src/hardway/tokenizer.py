@@ -1,8 +1,9 @@
 """Turn text into token ids and back: byte-pair encoding from scratch.
 
-GPT-2's tokenizer works on bytes. Text is split into words, each word into its bytes,
-and adjacent pieces are merged, earliest learned pair first, until no learned pair is
-left. Papers: Sennrich et al. 2016 (BPE), Radford et al. 2019 (the byte-level variant).
+Byte-level BPE is the tokenizer of GPT-2 and of many models since. Text is split into
+words, each word into its bytes, and adjacent pieces are merged, earliest learned pair
+first, until no learned pair is left. Papers: Sennrich et al. 2016 (BPE), Radford et al.
+2019 (the byte-level variant).
 """
 
 import heapq
@@ -13,15 +14,20 @@ from typing import Self
 
 import regex
 
-from hardway import checks, hub, untrusted
+from hardway import checks, hub, vocabulary
 
 # GPT-2's pre-tokenization: contractions, letters, digits, other symbols, whitespace.
+# Newer models cut out each digit first.
 WORD = regex.compile(
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 )
+DIGIT = regex.compile(r"\p{N}|\P{N}+")
+GPT2_SPLIT = (WORD,)
+PATTERNS = {"ByteLevel": WORD, "Digits": DIGIT}  # by their names in tokenizer.json
 END_OF_TEXT = "<|endoftext|>"
 
 Pair = tuple[bytes, bytes]
+Pattern = regex.Pattern[str]
 
 
 def byte_alphabet() -> dict[int, str]:
@@ -53,13 +59,20 @@ def spelled_bytes(spelling: str) -> bytes:
     return bytes(map(BYTE_OF.__getitem__, spelling))
 
 
-def split_words(text: str) -> list[str]:
+def split_words(text: str, patterns: Iterable[Pattern] = GPT2_SPLIT) -> list[str]:
     """Split text into words, which merges never cross; joined, they are the text again.
 
-    >>> split_words("We'll see 2 cats")
-    ['We', "'ll", ' see', ' 2', ' cats']
+    Each pattern cuts the parts that the one before it left; it must match all of them.
+
+    >>> split_words("We'll see 22 cats")
+    ['We', "'ll", ' see', ' 22', ' cats']
+    >>> split_words("We'll see 22 cats", [DIGIT, WORD])
+    ['We', "'ll", ' see', ' ', '2', '2', ' cats']
     """
-    return WORD.findall(text)
+    parts = [text]
+    for pattern in patterns:
+        parts = [word for part in parts for word in pattern.findall(part)]
+    return parts
 
 
 def merge_pair(pieces: Sequence[bytes], pair: Pair) -> list[bytes]:
@@ -155,19 +168,27 @@ def _join(
 
 
 class Tokenizer:
-    """GPT-2's tokenizer, text to ids and back, equal to the original."""
+    """Byte-level BPE, text to ids and back, equal to GPT-2's and to SmolLM2's own."""
 
     def __init__(
-        self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        specials: Collection[str] = (),
+        end: str = END_OF_TEXT,
+        patterns: Iterable[Pattern] = GPT2_SPLIT,
     ) -> None:
         """Build from the contents of ``vocab.json`` and ``merges.txt``.
 
         vocab: each token's spelling and id; merges: pairs in the order learned (without
-        any, every byte is a token). Raises `ValueError` if the two do not fit together.
+        any, every byte is a token); specials: special tokens besides ``end``, which
+        ends a text; patterns: those of `split_words`. Raises `ValueError` if the parts
+        do not fit together.
         """
-        untrusted.check_vocabulary(vocab, merges, BYTE_OF, {END_OF_TEXT})
-        self.eot_id = vocab[END_OF_TEXT]
-        self.special_ids = {END_OF_TEXT: self.eot_id}
+        vocabulary.check(vocab, merges, BYTE_OF, {*specials, end})
+        self.patterns = tuple(patterns)
+        self.special_ids = {token: vocab[token] for token in (*specials, end)}
+        self.eot_id = vocab[end]
         self.ids = {
             spelled_bytes(spelling): id
             for spelling, id in vocab.items()
@@ -180,19 +201,17 @@ class Tokenizer:
         self.pieces = {id: piece for piece, id in self.ids.items()}
         self.pieces |= {id: token.encode() for token, id in self.special_ids.items()}
         self.n_vocab = len(self.pieces)
+        self.missing = bytes(b for b in range(256) if bytes([b]) not in self.ids)
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_directory: str | os.PathLike[str] = "pocket"
-    ) -> Self:
-        """Load ``vocab.json`` and ``merges.txt`` of a known model, or from a directory.
+    def from_pretrained(cls, name_or_path: str | os.PathLike[str] = "pocket") -> Self:
+        """Load the vocabulary of a known model, of a directory or of a GGUF file.
 
-        Raises `FileNotFoundError` if they are missing, `ValueError` naming the file and
-        what is wrong with it if they are malformed.
+        Raises `FileNotFoundError` if it is missing, `ValueError` naming the file and
+        what is wrong with it if it is malformed.
         """
-        directory = hub.find(name_or_directory)
-        with untrusted.read_vocabulary(directory) as (vocab, merges):
-            return cls(vocab, merges)
+        with vocabulary.read(hub.find(name_or_path), BYTE_OF, PATTERNS) as contents:
+            return cls(**contents)
 
     def encode(
         self, text: str, allowed_special: Collection[str] = frozenset()
@@ -202,14 +221,14 @@ class Tokenizer:
         A special token spelled out in the text is plain text, unless
         ``allowed_special`` contains it or is ``"all"``: untrusted text cannot end a
         document. Raises `ValueError` for a lone surrogate (half of a UTF-16 pair, which
-        UTF-8 cannot encode) and for an unknown special token.
+        UTF-8 cannot encode), a byte without a token, and an unknown special token.
         """
-        checks.check_text(text)
+        checks.check_text(text, self.missing)
         specials = checks.special_tokens(allowed_special, self.special_ids)
         if not specials:
             return self._encode_plain(text)
         ids: list[int] = []
-        pattern = "|".join(regex.escape(token) for token in specials)
+        pattern = "|".join(map(regex.escape, sorted(specials, reverse=True)))
         for part in regex.split(f"({pattern})", text):
             if part in specials:
                 ids.append(self.special_ids[part])
@@ -234,7 +253,7 @@ class Tokenizer:
         """Encode text without special tokens."""
         return [
             self.ids[piece]
-            for word in split_words(text)
+            for word in split_words(text, self.patterns)
             for piece in merge_heap(word.encode("utf-8"), self.ranks)
         ]
 

@@ -1,14 +1,13 @@
 """Check what untrusted files claim, before anything relies on it.
 
-`hardway.safetensors` and `hardway.tokenizer` parse; this module checks the rules of the
-format. Each function raises `ValueError` with the rule that a file breaks, and with the
-entry if there is one; the caller adds the file's name.
+`hardway.safetensors` parses; this module checks the rules of the format. Each function
+raises `ValueError` with the rule that a file breaks, and with the entry if there is
+one; the caller adds the file's name.
 """
 
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,11 +28,6 @@ DTYPE_BITS = {
     "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
 }  # fmt: skip
-FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # messages begin with the key
-HINTS = {
-    " ": " (a space is spelled Ġ)",
-    "\ufeff": " (it is a byte order mark: save the file as UTF-8 without one)",
-}
 
 
 @contextmanager
@@ -238,93 +232,3 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("it is not a JSON object")
     return found
-
-
-def read_merges(path: Path) -> list[tuple[str, str]]:
-    """Read one pair per line, in the order learned; line 1 may be a version."""
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8: {error}") from error
-    merges = []
-    for number, line in enumerate(lines, start=1):
-        if not line or (number == 1 and line.startswith("#version")):
-            continue
-        left, _, right = line.partition(" ")
-        if not left or not right or " " in right:
-            problem = f"{line[:40]!r} is not two pieces separated by one space"
-            raise ValueError(f"line {number}: {problem}")
-        merges.append((left, right))
-    return merges
-
-
-@contextmanager
-def read_vocabulary(
-    directory: Path,
-) -> Iterator[tuple[dict[str, Any], list[tuple[str, str]]]]:
-    """Read vocab.json and merges.txt; prefix errors with the file's path."""
-    try:
-        with prefix_errors("vocab"):
-            vocab = read_json_object(directory / FILES["vocab"])
-        with prefix_errors("merges"):
-            merges = read_merges(directory / FILES["merges"])
-        yield vocab, merges
-    except ValueError as error:
-        part, _, problem = str(error).partition(": ")
-        if part not in FILES:
-            raise
-        raise ValueError(f"{directory / FILES[part]}: {problem}") from error
-
-
-def check_vocabulary(
-    vocab: Mapping[str, Any],
-    merges: Sequence[tuple[str, str]],
-    alphabet: Collection[str],
-    specials: Collection[str],
-) -> None:
-    """Check that a vocabulary and its merges fit together.
-
-    vocab: each token's spelling and id; merges: pairs of spellings; alphabet: the
-    characters that stand for bytes; specials: the tokens that are not spelled in them.
-    Ids run from 0 without gaps; every byte and the result of every merge have one.
-    Messages begin with the part they are about, ``vocab:`` or ``merges:``.
-    """
-    for token, id in vocab.items():
-        if type(id) is not int:
-            problem = f"has the id {safe_repr(id)}, which is not a whole number"
-            raise ValueError(f"vocab: the token {token[:40]!r} {problem}")
-    for token in specials:
-        if token not in vocab:
-            raise ValueError(f"vocab: the special token {token} is missing")
-    plain = [token for token in vocab if token not in specials]
-    _spelled("vocab: the token", plain, alphabet)
-    _spelled(
-        "merges: the piece", [piece for pair in merges for piece in pair], alphabet
-    )
-    if gaps := set(range(len(vocab))).difference(vocab.values()):
-        raise ValueError(
-            f"vocab: the ids of its {len(vocab):,} tokens must be 0 to "
-            f"{len(vocab) - 1}, each once, but none has the id {min(gaps)}"
-        )
-    if missing := sorted(set(alphabet).difference(plain)):
-        raise ValueError(f"vocab: the token {missing[0]!r}, for one byte, is missing")
-    if len(set(merges)) < len(merges):
-        twice = " ".join(Counter(merges).most_common(1)[0][0])
-        raise ValueError(f"merges: the pair {twice[:40]!r} appears twice")
-    for a, b in merges:
-        if a + b not in vocab or a + b in specials:
-            pair, token = f"{a} {b}"[:40], (a + b)[:40]
-            problem = f"makes {token!r}, which has no id in vocab"
-            raise ValueError(f"merges: the pair {pair!r} {problem}")
-
-
-def _spelled(what: str, spellings: Sequence[str], alphabet: Collection[str]) -> None:
-    """Raise `ValueError` for a character outside GPT-2's byte alphabet."""
-    if not (foreign := set("".join(spellings)).difference(alphabet)):
-        return
-    spelling = next(s for s in spellings if not foreign.isdisjoint(s))
-    character = next(c for c in spelling if c in foreign)
-    raise ValueError(
-        f"{what} {spelling[:40]!r} contains {character!a}, not in GPT-2's "
-        f"byte alphabet{HINTS.get(character, '')}"
-    )

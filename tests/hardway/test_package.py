@@ -26,9 +26,11 @@ LAYERS = [
     ["checks", "transfer"],
     ["wheel", "inputs", "untrusted"],
     ["hub"],
-    ["safetensors", "tokenizer", "config", "untrusted_gguf"],
-    ["gguf", "attention", "embeddings", "kv_cache", "miniature"],
-    ["block", "sampling", "checkpoint"],
+    ["safetensors", "config", "untrusted_gguf"],
+    ["gguf", "attention", "embeddings", "kv_cache"],
+    ["vocabulary", "block", "sampling", "checkpoint"],
+    ["tokenizer"],
+    ["miniature"],
     ["model", "generation"],
     ["llama"],
     ["fast.linear", "fast.tokenizer", "fast.ragged"],
@@ -44,8 +46,8 @@ TAUGHT = [
     "model", "sampling", "generation", "kv_cache", "gguf", "llama",
 ]  # fmt: skip
 GUARDS = [
-    "checks", "inputs", "untrusted", "untrusted_gguf", "config", "checkpoint", "hub",
-    "transfer", "wheel",
+    "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary", "config",
+    "checkpoint", "hub", "transfer", "wheel",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
@@ -54,6 +56,7 @@ TORCH = {
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
+    "vocabulary": {"regex"},
     "transfer": {"requests", "urllib3", "filelock", "tqdm"},
     "wheel": {"tqdm"},
     "hub": {"platformdirs"},
@@ -61,7 +64,7 @@ THIRD_PARTIES = {
     "plots": {"matplotlib", "myst_nb"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
-CHECKING = ("checks", "inputs", "untrusted", "untrusted_gguf")
+CHECKING = ("checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary")
 MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
 
 

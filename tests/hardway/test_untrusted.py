@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from hardway import untrusted
 from hardway.safetensors import SafetensorsError
-from hardway.tokenizer import BYTE_OF, END_OF_TEXT
 from refusals import refuses, refuses_file
 
 
@@ -102,43 +101,3 @@ def test_metadata_is_text() -> None:
     for bad in ([], "", 1, {"a": 1}, {"a": None}):
         with refuses("its __metadata__"):
             untrusted.check_metadata(bad)
-
-
-# --- a tokenizer's two files ---
-
-
-@pytest.mark.parametrize("part", ["vocab", "merges"])
-def test_an_error_in_a_vocabulary_names_the_file_it_is_in(
-    part: str, tmp_path: Path
-) -> None:
-    (tmp_path / "vocab.json").write_text("{}")
-    (tmp_path / "merges.txt").write_text("")
-    path = tmp_path / untrusted.FILES[part]
-    with (
-        refuses_file(path, "the reason"),
-        untrusted.read_vocabulary(tmp_path) as (vocab, merges),
-    ):
-        assert (vocab, merges) == ({}, [])
-        raise ValueError(f"{part}: the reason")
-
-
-@given(
-    pairs=st.lists(st.tuples(*[st.text("abĠ#", min_size=1, max_size=3)] * 2)),
-    version=st.booleans(),
-)
-def test_merges_are_read_as_they_were_written(
-    pairs: list[tuple[str, str]], version: bool, tmp_path_factory: Any
-) -> None:
-    path = tmp_path_factory.mktemp("merges") / "merges.txt"
-    lines = [" ".join(pair) for pair in pairs]
-    path.write_text("\n".join([*(["#version: 0.2"] * version), *lines]), "utf-8")
-    assert untrusted.read_merges(path) == pairs
-
-
-def test_a_vocabulary_that_fits_its_merges() -> None:
-    vocab = BYTE_OF | {"ab": 256, END_OF_TEXT: 257}
-    untrusted.check_vocabulary(vocab, [("a", "b")], BYTE_OF, {END_OF_TEXT})
-    with refuses("merges"):
-        untrusted.check_vocabulary(vocab, [("b", "a")], BYTE_OF, {END_OF_TEXT})
-    with refuses("vocab"):
-        untrusted.check_vocabulary(vocab, [("a", "b")], BYTE_OF, {"<|pad|>"})

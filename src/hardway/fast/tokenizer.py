@@ -6,10 +6,17 @@ merges run on ids, which are faster to compare and to join than bytes.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise, repeat
 
-from hardway.tokenizer import Tokenizer, merge_heap, split_words
+from hardway.tokenizer import (
+    END_OF_TEXT,
+    GPT2_SPLIT,
+    Pattern,
+    Tokenizer,
+    merge_heap,
+    split_words,
+)
 
 LONG_WORD = 128  # bytes; from about here on the heap is faster than merges on ids
 CACHED_WORDS = 50_000
@@ -43,15 +50,30 @@ class FastTokenizer(Tokenizer):
     """The tokenizer with a cache of encoded stretches, and merges on ids."""
 
     def __init__(
-        self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]]
+        self,
+        vocab: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        specials: Collection[str] = (),
+        end: str = END_OF_TEXT,
+        patterns: Iterable[Pattern] = GPT2_SPLIT,
     ) -> None:
         """Build a `hardway.tokenizer.Tokenizer`, and prepare the merges on ids."""
-        super().__init__(vocab, merges)
+        super().__init__(vocab, merges, specials, end, patterns)
         self._merger = IdMerger(self.ids, self.ranks)
         self._cache = IdCache(self._encode_stretch, LONG_WORD, CACHED_WORDS)
 
     def _encode_plain(self, text: str) -> list[int]:
-        return self._look_up(split_stretches(text))
+        """Apply all patterns but the last, then split the parts into stretches.
+
+        Stretches stand for GPT-2's pattern, the last one in every known vocabulary; for
+        any other pattern, there is only the taught way.
+        """
+        if self.patterns[-1:] != GPT2_SPLIT:
+            return super()._encode_plain(text)
+        ids: list[int] = []
+        for part in split_words(text, self.patterns[:-1]):
+            ids += self._look_up(split_stretches(part))
+        return ids
 
     def _look_up(self, parts: list[str]) -> list[int]:
         ids: list[int] = []
@@ -78,8 +100,9 @@ class IdMerger:
         """Take the id of each piece, and the pairs in the order of their ranks.
 
         A pair is left out if a piece of it has no id, since no merge makes that piece.
+        Nor does a text hold a byte without an id: `encode` has refused it.
         """
-        self.byte_ids = [ids[bytes([byte])] for byte in range(256)]
+        self.byte_ids = [ids.get(bytes([byte]), -1) for byte in range(256)]
         self.made = [ids[left + right] for left, right in ranks]
         self.ranks = {
             (ids[left], ids[right]): rank
