@@ -77,6 +77,7 @@ bench: .venv/.installed-bench
 # Broken weights files, many more than `make test` reads: all refused, or read rightly.
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/support/fuzz_safetensors.py --files 200000
+	$(BIN)/python tests/support/fuzz_gguf.py --files 100000
 
 lab: book .venv/.installed-notebook
 	$(BIN)/python -m tools.lab _build/html/notebooks _build/notebooks
