@@ -10,7 +10,7 @@ import math
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -87,7 +87,7 @@ def read_tensor(path: str | os.PathLike[str], info: TensorInfo) -> Tensor:
 def read_blocks(path: str | os.PathLike[str], info: TensorInfo) -> Tensor:
     """Read one tensor's bytes as they are stored: [n_blocks, bytes per block], uint8.
 
-    The blocks own their memory. Raises `GGUFError` for a kind that is not in ``BLOCKS``.
+    They own their memory. Raises `GGUFError` for a kind that is not in ``BLOCKS``.
     """
     with open(path, "rb") as file, untrusted.prefix_errors(path, GGUFError):
         untrusted_gguf.check_kind(info.kind, known=BLOCKS)
@@ -103,15 +103,15 @@ def read_blocks(path: str | os.PathLike[str], info: TensorInfo) -> Tensor:
 
 def parse_header(file: BoundedFile) -> Header:
     """Parse the counts, the metadata and the table, then place the tensors."""
-    magic, version, n_tensors, n_keys = read_numbers(file, "4sIQQ")
+    magic, version, n_tensors, n_keys = unpack(file, "4sIQQ")
     untrusted_gguf.check_preamble(magic, version)
     metadata = read_metadata(file, n_keys)
     table = read_table(file, n_tensors)
     alignment = untrusted_gguf.alignment_of(metadata)
     data_start = -(-file.position // alignment) * alignment  # rounded up
     tensors = {
-        name: TensorInfo(kind, shape, data_start + offset, data_start + offset + size)
-        for name, (kind, shape, offset, size) in table.items()
+        name: replace(info, start=data_start + info.start, end=data_start + info.end)
+        for name, info in table.items()
     }
     spans = [(info.start, info.end, name) for name, info in tensors.items()]
     untrusted_gguf.check_layout(spans, data_start, alignment, file.size)
@@ -125,7 +125,7 @@ def read_metadata(file: BoundedFile, n_keys: int) -> dict[str, Any]:
     for _ in range(n_keys):
         key = read_string(file)
         with untrusted_gguf.entry("key", key, seen=metadata):
-            (kind,) = read_numbers(file, "I")
+            (kind,) = unpack(file, "I")
             (metadata[key],) = read_values(file, kind, count=1)
     return metadata
 
@@ -137,45 +137,43 @@ def read_values(file: BoundedFile, kind: int, count: int, depth: int = 0) -> lis
         return [read_string(file) for _ in range(count)]
     if kind == ARRAY:
         return [read_array(file, depth + 1) for _ in range(count)]
-    numbers = read_numbers(file, f"{count}{NUMBERS[kind]}")
+    numbers = unpack(file, f"{count}{NUMBERS[kind]}")
     return untrusted_gguf.parse_numbers(kind, numbers)
 
 
 def read_array(file: BoundedFile, depth: int) -> list[Any]:
     """Read what type its values are, how many follow, and the values."""
-    kind, count = read_numbers(file, "IQ")
+    kind, count = unpack(file, "IQ")
     return read_values(file, kind, count, depth)
 
 
 def read_string(file: BoundedFile) -> str:
     """Read a length of 8 bytes, then so many bytes of UTF-8."""
-    (n_bytes,) = read_numbers(file, "Q")
+    (n_bytes,) = unpack(file, "Q")
     return untrusted_gguf.parse_utf8(file.read(n_bytes))
 
 
-def read_numbers(file: BoundedFile, layout: str) -> tuple[Any, ...]:
-    """Read numbers, lowest byte first, in a layout as the module struct spells it."""
+def unpack(file: BoundedFile, layout: str) -> tuple[Any, ...]:
+    """Read values, lowest byte first, in a layout as the module struct spells it."""
     layout = f"<{layout}"
     return struct.unpack(layout, file.read(struct.calcsize(layout)))
 
 
-def read_table(
-    file: BoundedFile, n_tensors: int
-) -> dict[str, tuple[str, tuple[int, ...], int, int]]:
-    """Read each tensor's name, kind, shape, offset in the data, and size in bytes."""
+def read_table(file: BoundedFile, n_tensors: int) -> dict[str, TensorInfo]:
+    """Read each tensor's name, sizes, kind, and offset from the start of the data."""
     file.check_count("tensors", n_tensors, untrusted_gguf.MIN_TENSOR_BYTES)
-    table: dict[str, tuple[str, tuple[int, ...], int, int]] = {}
+    table: dict[str, TensorInfo] = {}
     for _ in range(n_tensors):
         name = read_string(file)
         with untrusted_gguf.entry("tensor", name, seen=table):
-            (rank,) = read_numbers(file, "I")
+            (rank,) = unpack(file, "I")
             untrusted_gguf.check_rank(rank)
-            *sizes, number, offset = read_numbers(file, f"{rank}QIQ")
+            *sizes, number, offset = unpack(file, f"{rank}QIQ")
             kind, n_values, n_bytes = untrusted_gguf.tensor_type(number)
             untrusted_gguf.check_dimensions(kind, sizes, n_values)
             shape = tuple(reversed(sizes))  # the file says a row's length first
             size = math.prod(shape) // n_values * n_bytes
-            table[name] = kind, shape, offset, size
+            table[name] = TensorInfo(kind, shape, offset, offset + size)
     return table
 
 
