@@ -56,7 +56,7 @@ def test_each_chapter_has_its_predictions_and_exercises(tmp_path: Path) -> None:
     text, warnings = table(tmp_path, "dropdown kind-break-it")
     assert text == (
         "Chapter Predict boxes Exercises 1 · One 1 "
-        "Exercise 1.1 : compute Exercise 1.2 : break it"
+        "Exercise 1.1 , Count: compute Exercise 1.2 , Zero: break it"
     )
     assert "exercise" not in warnings
 

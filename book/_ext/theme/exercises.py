@@ -19,7 +19,9 @@ KINDS = {
     "kind-change-the-model": "change the model",
     "kind-change-the-library": "change the library",
 }
-EXERCISE = re.compile(r"^`{3,}\{exercise(?:-start)?\}.*\n((?::.*\n)*)", re.MULTILINE)
+EXERCISE = re.compile(
+    r"^`{3,}\{exercise(?:-start)?\} *(.*)\n((?::.*\n)*)", re.MULTILINE
+)
 OPTION = re.compile(r"^:(\w+): *(.*)$", re.MULTILINE)
 PREDICT = re.compile(r"^[`:]{3,}\{admonition\} Predict$", re.MULTILINE)
 COLUMNS = {"Chapter": 30, "Predict boxes": 12, "Exercises": 58}
@@ -55,11 +57,11 @@ class Exercises(SphinxDirective):
         return row(
             [nodes.paragraph("", "", link)],
             [nodes.paragraph("", number)],
-            [self.exercise(path, found[1]) for found in EXERCISE.finditer(text)],
+            [self.exercise(path, *found.groups()) for found in EXERCISE.finditer(text)],
         )
 
-    def exercise(self, path: Path, options: str) -> nodes.paragraph:
-        """Return a link to an exercise, and its kind."""
+    def exercise(self, path: Path, title: str, options: str) -> nodes.paragraph:
+        """Return a link to an exercise, its title and its kind."""
         given = dict(OPTION.findall(options))
         label = given.get("label", "")
         kinds = [
@@ -73,7 +75,9 @@ class Exercises(SphinxDirective):
             "", nodes.inline(), refdomain="std", reftype="ref", reftarget=label,
             refexplicit=False, refwarn=True,
         )  # fmt: skip
-        return nodes.paragraph("", "", link, nodes.Text(f": {', '.join(kinds)}"))
+        return nodes.paragraph(
+            "", "", link, nodes.Text(f", {title}: {', '.join(kinds)}")
+        )
 
 
 def row(*cells: list[nodes.paragraph]) -> nodes.row:
