@@ -220,7 +220,7 @@ def check_kind(kind: str, known: Collection[str]) -> None:
     """Raise `ValueError` for a tensor type that cannot be dequantized here."""
     if kind not in known:
         raise ValueError(
-            f"its type {kind} cannot be dequantized here, only {', '.join(known)}; "
+            f"{kind} cannot be dequantized here, only {', '.join(known)}; "
             "convert the model to one of these"
         )
 
