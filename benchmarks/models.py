@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-import hardway
 from hardway import Config
 from hardway.checkpoint import expected_shapes
 from hardway.fast.gpt2 import FastGPT2
@@ -65,7 +64,7 @@ def write_random(directory: Path) -> Path:
 def perturbed_pocket() -> FastGPT2:
     """Return pocket, each weight moved by less than float16 could follow."""
     source = torch.Generator().manual_seed(0)
-    exact = hardway.load("pocket")
+    exact = FastGPT2.from_pretrained("pocket")
     return FastGPT2(
         exact.config,
         {

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import hardway
 from hardway import GPT2
-from hardway.fast import gpt2, linear
+from hardway.fast import FastGPT2, gpt2, linear
 from measure import clock
 
 Runs = dict[str, Callable[[], float]]
@@ -59,8 +59,8 @@ class Peers:
     def __init__(self, directory: Path) -> None:
         transformers.logging.set_verbosity_error()
         transformers.logging.disable_progress_bar()
-        self.float32 = hardway.load(directory)
-        self.float16 = hardway.load(directory, dtype=torch.float16)
+        self.float32 = FastGPT2.from_pretrained(directory)
+        self.float16 = FastGPT2.from_pretrained(directory, torch.float16)
         self.taught = GPT2(self.float32.config, self.float32.weights)
         self.transformers: Any = transformers.GPT2LMHeadModel.from_pretrained(directory)
         self.transformers.eval()
