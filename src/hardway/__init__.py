@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from hardway import (
         attention,
         block,
+        chat,
         checkpoint,
         checks,
         config,
+        conversation,
         embeddings,
         fast,
         generation,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
         vocabulary,
     )
     from hardway import plots as plots
+    from hardway.chat import Chat
     from hardway.config import Config
     from hardway.fast import load, load_tokenizer
     from hardway.generation import generate, generate_batch, stream, stream_text
@@ -54,6 +57,7 @@ __version__ = "0.2.0"
 
 __all__ = [
     "GPT2",
+    "Chat",
     "Config",
     "KVCache",
     "Llama",
@@ -61,9 +65,11 @@ __all__ = [
     "Tokenizer",
     "attention",
     "block",
+    "chat",
     "checkpoint",
     "checks",
     "config",
+    "conversation",
     "embeddings",
     "fast",
     "generate",
@@ -90,6 +96,7 @@ __all__ = [
 
 _DEFINED_IN = {
     "GPT2": "model",
+    "Chat": "chat",
     "Config": "config",
     "KVCache": "kv_cache",
     "Llama": "llama",

@@ -162,19 +162,20 @@ def uncached_steps(
 
 
 def cached_steps(
-    model: LanguageModel,
-    sequences: Sequence[Sequence[int]],
-    max_new_tokens: int,
-    samplers: Sequence[Sampler],
-    stops: Collection[int],
-) -> Iterator[tuple[int, int]]:
-    """Loop with a KV cache: the prompts once, then one token per sequence and step."""
+    model: LanguageModel, sequences: Sequence[Sequence[int]], max_new_tokens: int,
+    samplers: Sequence[Sampler], stops: Collection[int], cache: KVCache | None = None,
+) -> Iterator[tuple[int, int]]:  # fmt: skip
+    """Loop with a KV cache: the prompts once, then one token per sequence and step.
+
+    A ``cache`` that already holds the beginning of the sequences saves processing it.
+    """
     texts = [list(ids) for ids in sequences]
     active = set(range(len(texts)) if max_new_tokens else ())
     if not active:
         return
     tokens, n_pad = pad_left(texts)
-    cache = model.new_cache(len(texts), tokens.shape[1] + max_new_tokens)
+    cache = cache or model.new_cache(len(texts), tokens.shape[1] + max_new_tokens)
+    tokens = tokens[:, cache.length :]
     for step in range(max_new_tokens):
         logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
         inputs.check_finite_logits(logits, step, active)

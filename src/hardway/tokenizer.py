@@ -171,22 +171,19 @@ class Tokenizer:
     """Byte-level BPE, text to ids and back, equal to GPT-2's and to SmolLM2's own."""
 
     def __init__(
-        self,
-        vocab: Mapping[str, int],
-        merges: Sequence[tuple[str, str]],
-        specials: Collection[str] = (),
-        end: str = END_OF_TEXT,
-        patterns: Iterable[Pattern] = GPT2_SPLIT,
-    ) -> None:
+        self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]],
+        specials: Collection[str] = (), end: str = END_OF_TEXT,
+        patterns: Iterable[Pattern] = GPT2_SPLIT, chat_template: str | None = None,
+    ) -> None:  # fmt: skip
         """Build from the contents of ``vocab.json`` and ``merges.txt``.
 
         vocab: each token's spelling and id; merges: pairs in the order learned (without
         any, every byte is a token); specials: special tokens besides ``end``, which
-        ends a text; patterns: those of `split_words`. Raises `ValueError` if the parts
-        do not fit together.
+        ends a text; patterns: those of `split_words`; chat_template: how the model
+        reads conversations. Raises `ValueError` if the parts do not fit together.
         """
         vocabulary.check(vocab, merges, BYTE_OF, {*specials, end})
-        self.patterns = tuple(patterns)
+        self.patterns, self.chat_template = tuple(patterns), chat_template
         self.special_ids = {token: vocab[token] for token in (*specials, end)}
         self.eot_id = vocab[end]
         self.ids = {

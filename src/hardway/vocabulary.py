@@ -18,6 +18,8 @@ from hardway.checks import safe_repr
 from hardway.untrusted import prefix_errors, read_json_object
 
 TOKENIZER_JSON = "tokenizer.json"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # messages begin with the key
 HINTS = {
     " ": " (a space is spelled Ġ)",
@@ -39,7 +41,7 @@ SPECIAL = {
     "rstrip": (False,),
 }
 ENDS = (
-    ("tokenizer_config.json", "eos_token"),
+    (TOKENIZER_CONFIG, "eos_token"),
     ("generation_config.json", "eos_token_id"),
     ("config.json", "eos_token_id"),
 )
@@ -153,6 +155,7 @@ def read_tokenizer_json(path: Path, patterns: Patterns) -> dict[str, Any]:
         specials = read_added(entry_of("", found, "added_tokens", list), vocab)
     contents = {"vocab": vocab | specials, "merges": merges, "specials": [*specials]}
     contents["patterns"] = [patterns[step] for step in steps]
+    contents["chat_template"] = find_template(path.parent)
     end = find_end(path.parent, specials)
     return contents if end is None else contents | {"end": end}
 
@@ -163,7 +166,8 @@ def read_gguf(path: Path, patterns: Patterns) -> dict[str, Any]:
 
     where = "tokenizer.ggml."
     found: dict[str, Any] = {"model": "none", "pre": "default"}  # unless it says so
-    for key, value in gguf.read_header(path).metadata.items():
+    metadata = gguf.read_header(path).metadata
+    for key, value in metadata.items():
         if key.startswith(where):
             found[key.removeprefix(where)] = value
     with prefix_errors(path):
@@ -178,6 +182,7 @@ def read_gguf(path: Path, patterns: Patterns) -> dict[str, Any]:
         "specials": [*specials],
         "end": end,
         "patterns": [patterns[step] for step in GGUF_STEPS[found["pre"]]],
+        "chat_template": metadata.get("tokenizer.chat_template"),
     }
 
 
@@ -302,6 +307,21 @@ def find_end(directory: Path, specials: Mapping[str, int]) -> str | None:
                 case {"content": end} | [end, *_] | end:
                     return find_special(key, end, specials)
     return None
+
+
+def find_template(directory: Path) -> Any:
+    """Return the chat template, or None: a program in Jinja, which is never run.
+
+    It has a file of its own, or is an entry of tokenizer_config.json.
+    """
+    own, config = directory / CHAT_TEMPLATE, directory / TOKENIZER_CONFIG
+    if own.is_file():
+        with prefix_errors(own):
+            return own.read_text(encoding="utf-8")
+    if not config.is_file():
+        return None
+    with prefix_errors(config):
+        return read_json_object(config).get("chat_template")
 
 
 def find_special(name: str, found: Any, specials: Mapping[str, int]) -> str:

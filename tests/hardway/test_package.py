@@ -26,13 +26,13 @@ LAYERS = [
     ["checks", "transfer"],
     ["wheel", "inputs", "untrusted"],
     ["hub"],
-    ["safetensors", "config", "untrusted_gguf"],
+    ["conversation", "safetensors", "config", "untrusted_gguf"],
     ["gguf", "attention", "embeddings", "kv_cache"],
     ["vocabulary", "block", "sampling", "checkpoint"],
     ["tokenizer"],
     ["miniature"],
     ["model", "generation"],
-    ["llama"],
+    ["llama", "chat"],
     ["fast.linear", "fast.tokenizer", "fast.ragged"],
     ["fast.gpt2", "fast.llama"],
     ["fast", "plots"],
@@ -43,11 +43,11 @@ LAYERS = [
 MODULES = [module for layer in LAYERS for module in layer]
 TAUGHT = [
     "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
-    "model", "sampling", "generation", "kv_cache", "gguf", "llama",
+    "model", "sampling", "generation", "kv_cache", "gguf", "llama", "chat",
 ]  # fmt: skip
 GUARDS = [
-    "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary", "config",
-    "checkpoint", "hub", "transfer", "wheel",
+    "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
+    "conversation", "config", "checkpoint", "hub", "transfer", "wheel",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
@@ -64,7 +64,9 @@ THIRD_PARTIES = {
     "plots": {"matplotlib", "myst_nb"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
-CHECKING = ("checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary")
+CHECKING = (
+    "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary", "conversation",
+)  # fmt: skip
 MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
 
 
@@ -328,6 +330,7 @@ def test_names() -> None:
         assert getattr(hardway, module) is importlib.import_module(f"hardway.{module}")
     homes = {
         "GPT2": hardway.model,
+        "Chat": hardway.chat,
         "Config": hardway.config,
         "KVCache": hardway.kv_cache,
         "Llama": hardway.llama,
@@ -386,7 +389,7 @@ def fresh(code: str) -> str:
 
 LIGHT = [
     module for module in MODULES
-    if module not in TORCH - {"fast"} and not module.startswith("__")
+    if module not in TORCH - {"fast"} | {"chat"} and not module.startswith("__")
 ]  # fmt: skip
 
 

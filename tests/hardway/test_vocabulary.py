@@ -465,13 +465,38 @@ def test_an_end_that_is_not_special(
         Tokenizer.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_chat_template(kind: type[Tokenizer], tmp_path: Path) -> None:
+    """A file of its own goes before the entry, as for transformers."""
+    tokenizer_json(tmp_path)
+    assert kind.from_pretrained(tmp_path).chat_template is None
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    assert kind.from_pretrained(tmp_path).chat_template is None
+    (tmp_path / "tokenizer_config.json").write_text('{"chat_template": "{{ 1 }}"}')
+    assert kind.from_pretrained(tmp_path).chat_template == "{{ 1 }}"
+    (tmp_path / "chat_template.jinja").write_text("{{ 'é' }}\n", encoding="utf-8")
+    assert kind.from_pretrained(tmp_path).chat_template == "{{ 'é' }}\n"
+
+
+def test_a_chat_template_that_is_not_text(tmp_path: Path) -> None:
+    tokenizer_json(tmp_path)
+    path = tmp_path / "chat_template.jinja"
+    path.write_bytes(b"\xff")
+    with refuses_file(path, "utf-8"):
+        Tokenizer.from_pretrained(tmp_path)
+
+
 # --- GGUF ---
 
 TOKENS = [END_OF_TEXT, END, *BYTE_OF, "ab", "11"]
 
 
 def gguf_file(path: Path, **changes: Any) -> Path:
-    """Write a sound file with some of its keys changed, or left out if None."""
+    """Write a sound file with some of its keys changed, or left out if None.
+
+    template: the chat template, which is not one of the vocabulary's keys.
+    """
+    template = changes.pop("template", None)
     values = {
         "model": "gpt2", "pre": "smollm", "tokens": TOKENS,
         "token_type": [3] * 2 + [1] * (len(TOKENS) - 2), "merges": ["a b", "1 1"],
@@ -491,6 +516,8 @@ def gguf_file(path: Path, **changes: Any) -> Path:
                 writer.add_string(name, value)
             case _:
                 writer.add_array(name, value)
+    if template is not None:
+        writer.add_chat_template(template)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
@@ -509,6 +536,13 @@ def test_gguf(kind: type[Tokenizer], pre: str, whole: bool, tmp_path: Path) -> N
     ab, one, eleven = map(TOKENS.index, ("ab", "1", "11"))
     digits = {"smollm": [one, one], "gpt-2": [eleven]}
     assert made.encode(f"ab11{END}", "all") == [ab, *digits[pre], 1]
+
+
+@pytest.mark.parametrize("template", [None, "{{ 'é' }}\n"])
+def test_the_chat_template_of_a_gguf_file(template: str | None, tmp_path: Path) -> None:
+    path = gguf_file(tmp_path / "some.gguf", template=template)
+    for kind in KINDS:
+        assert kind.from_pretrained(path).chat_template == template
 
 
 def test_gguf_needs_no_key_that_has_a_usual_value(tmp_path: Path) -> None:

@@ -50,15 +50,12 @@ class FastTokenizer(Tokenizer):
     """The tokenizer with a cache of encoded stretches, and merges on ids."""
 
     def __init__(
-        self,
-        vocab: Mapping[str, int],
-        merges: Sequence[tuple[str, str]],
-        specials: Collection[str] = (),
-        end: str = END_OF_TEXT,
-        patterns: Iterable[Pattern] = GPT2_SPLIT,
-    ) -> None:
+        self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]],
+        specials: Collection[str] = (), end: str = END_OF_TEXT,
+        patterns: Iterable[Pattern] = GPT2_SPLIT, chat_template: str | None = None,
+    ) -> None:  # fmt: skip
         """Build a `hardway.tokenizer.Tokenizer`, and prepare the merges on ids."""
-        super().__init__(vocab, merges, specials, end, patterns)
+        super().__init__(vocab, merges, specials, end, patterns, chat_template)
         self._merger = IdMerger(self.ids, self.ranks)
         self._cache = IdCache(self._encode_stretch, LONG_WORD, CACHED_WORDS)
 
