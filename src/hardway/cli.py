@@ -1,15 +1,16 @@
-"""The command line: ``hardway demo | download | inspect | tokenize | generate``.
+"""The command line: ``hardway demo | download | inspect | tokenize | generate | chat``.
 
 Each command is a thin wrapper around the library's own functions, imported only when it
 runs. A usage error prints one line that says what to do, and exits with 2.
 """
 
 import os
+import re
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -17,6 +18,12 @@ from hardway import __version__
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from hardway.chat import Chat
+
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+# C0 and C1 but \t and \n, and what embeds, overrides or isolates a text direction.
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -59,12 +66,44 @@ def hardway(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-model_option = click.option(
-    "--model",
-    default="pocket",
-    show_default=True,
-    help="Name of a known model, or a directory.",
-)
+def model_option(default: str) -> Callable[[Decorated], Decorated]:
+    """Return the option that names the model."""
+    return click.option(
+        "--model", default=default, show_default=True,
+        help="Name of a known model, or a directory.",
+    )  # fmt: skip
+
+
+def generation_options(max_new_tokens: int) -> Callable[[Decorated], Decorated]:
+    """Return what `generate` and `chat` have in common: how tokens are chosen.
+
+    The options are named as in `hardway.generation.Options`.
+    """
+    options = (
+        click.option(
+            "--max-new-tokens", type=int, default=max_new_tokens, show_default=True,
+            help="Maximum number of new tokens.",
+        ),
+        click.option(
+            "--temperature", type=float, default=0.0, show_default=True,
+            help="0 always takes the likeliest token, and soon repeats itself.",
+        ),
+        click.option(
+            "--top-k", type=int, help="Sample from the k likeliest tokens only."
+        ),
+        click.option(
+            "--top-p", type=float,
+            help="Sample from the likeliest tokens whose probabilities add up to p.",
+        ),
+        click.option("--seed", type=int, help="Makes sampling reproducible."),
+    )  # fmt: skip
+
+    def decorate(command: Decorated) -> Decorated:
+        for option in reversed(options):  # the help lists the last one applied first
+            command = option(command)
+        return command
+
+    return decorate
 
 
 @hardway.command()
@@ -185,7 +224,7 @@ def _print_metadata(console: "Console", metadata: Mapping[str, Any]) -> None:
 
 @hardway.command()
 @click.argument("text")
-@model_option
+@model_option("pocket")
 def tokenize(text: str, model: str) -> None:
     """Show the tokens of TEXT.
 
@@ -201,28 +240,8 @@ def tokenize(text: str, model: str) -> None:
 
 @hardway.command()
 @click.argument("prompt")
-@model_option
-@click.option(
-    "--max-new-tokens",
-    type=int,
-    default=100,
-    show_default=True,
-    help="Maximum number of new tokens.",
-)
-@click.option(
-    "--temperature",
-    type=float,
-    default=0.0,
-    show_default=True,
-    help="0 always takes the likeliest token, and soon repeats itself.",
-)
-@click.option("--top-k", type=int, help="Sample from the k likeliest tokens only.")
-@click.option(
-    "--top-p",
-    type=float,
-    help="Sample from the likeliest tokens whose probabilities add up to p.",
-)
-@click.option("--seed", type=int, help="Makes sampling reproducible.")
+@model_option("pocket")
+@generation_options(max_new_tokens=100)
 @click.option(
     "--no-cache", is_flag=True, help="Recompute the whole text for each token."
 )
@@ -233,12 +252,9 @@ def generate(
     prompt: str,
     model: str,
     max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int | None,
     no_cache: bool,
     stats: bool,
+    **sampling: Any,
 ) -> None:
     """Continue PROMPT.
 
@@ -250,19 +266,77 @@ def generate(
     prompt = checks.not_empty("prompt", _read(prompt))
     tokenizer, network = load_tokenizer(model), load(model)
     ids = stream(
-        network, tokenizer.encode(prompt), max_new_tokens, temperature=temperature,
-        top_k=top_k, top_p=top_p, seed=seed, use_cache=not no_cache,
-        stop_ids=(tokenizer.eot_id,),
+        network, tokenizer.encode(prompt), max_new_tokens, use_cache=not no_cache,
+        stop_ids=(tokenizer.eot_id,), **sampling,
     )  # fmt: skip
     if sys.stdout.isatty():
-        click.secho(prompt, dim=True, nl=False)
+        click.secho(visible(prompt), dim=True, nl=False)
     ticks = [time.perf_counter()]
     for piece in decode_stream(tokenizer, _clocked(ids, ticks)):
-        click.echo(piece, nl=False)
-        sys.stdout.flush()
-    click.echo()
+        _write(piece)
+    _write("\n")
     if stats:
         _print_stats(ticks)
+
+
+@hardway.command()
+@model_option("smollm2")
+@click.option("--system", help="The system message, instead of the model's own.")
+@generation_options(max_new_tokens=256)
+def chat(model: str, system: str | None, max_new_tokens: int, **sampling: Any) -> None:
+    """Talk with a model.
+
+    In a terminal, Ctrl-C stops a reply and Ctrl-D leaves. In a pipe, each line of
+    standard input is a message.
+    """
+    from hardway import Chat, Sampler, checks, load, load_tokenizer
+    from hardway.chat import DEFAULT_SYSTEM
+    from hardway.conversation import check_template
+    from hardway.untrusted import prefix_errors
+
+    checks.integer("max_new_tokens", max_new_tokens)
+    Sampler(**sampling)  # checks the options before anything is loaded
+    options = sampling | {"max_new_tokens": max_new_tokens}
+    tokenizer = load_tokenizer(model)
+    with prefix_errors(model):
+        check_template(tokenizer.chat_template, system, DEFAULT_SYSTEM)
+    conversation = Chat(load(model), tokenizer, system)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _converse(conversation, options)
+        return
+    for line in sys.stdin:
+        _reply(conversation, line.strip(), options)
+
+
+def _reply(conversation: "Chat", text: str, options: dict[str, Any]) -> None:
+    """Send a message, unless it is blank, and print the reply as it is generated."""
+    if not text:
+        return
+    n_dropped = conversation.n_dropped
+    pieces = conversation.send(text, **options)
+    if n := conversation.n_dropped - n_dropped:
+        turns = "turn was" if n == 1 else f"{n} turns were"
+        click.echo(f"(The context is full: the oldest {turns} forgotten.)", err=True)
+    for piece in pieces:
+        _write(piece)
+    _write("\n")
+
+
+def _converse(conversation: "Chat", options: dict[str, Any]) -> None:
+    """Read messages from a terminal, with line editing and a history."""
+    from prompt_toolkit import PromptSession
+
+    click.echo("Ctrl-C stops a reply, Ctrl-D leaves.", err=True)
+    session: PromptSession[str] = PromptSession()
+    while True:
+        try:
+            _reply(conversation, session.prompt("> ").strip(), options)
+        except EOFError:
+            return
+        except KeyboardInterrupt:
+            click.echo()  # the reply, or the line, ends here
+        except ValueError as error:
+            click.echo(f"hardway: {error}", err=True)
 
 
 def _clocked(ids: Iterable[int], ticks: list[float]) -> Iterator[int]:
@@ -280,6 +354,21 @@ def _print_stats(ticks: list[float]) -> None:
     if len(ticks) > 2:
         line += f", then {(len(ticks) - 2) / (ticks[-1] - ticks[1]):.1f} tokens/s"
     click.echo(line, err=True)
+
+
+def visible(text: str) -> str:
+    """Strip what could command a terminal, if standard output is one.
+
+    That is every control character but newline and tab, and those that reorder the
+    text around them. A pipe gets the text as it is.
+    """
+    return CONTROL.sub("", text) if sys.stdout.isatty() else text
+
+
+def _write(text: str) -> None:
+    """Print a piece of what a model wrote, at once."""
+    sys.stdout.write(visible(text))
+    sys.stdout.flush()
 
 
 def _ask(question: str) -> str:

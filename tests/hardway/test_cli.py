@@ -1,12 +1,15 @@
 """The command line: the library's words, in a terminal and in a pipe."""
 
+import contextlib
 import functools
 import io
+import itertools
 import os
 import re
 import runpy
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,16 +17,23 @@ from typing import Any
 
 import gguf
 import numpy as np
+import pexpect
 import pytest
 import torch
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
 from torch import Tensor
 
 import hardway.__main__
-from hardway import GPT2, Tokenizer, generate, hub
-from hardway.cli import main
+from chats import TEMPLATE, Saying, chat_tokenizer
+from hardway import GPT2, Chat, Tokenizer, generate, hub
+from hardway.cli import main, visible
 from hardway.fast.gpt2 import FastGPT2
 from hardway.fast.tokenizer import FastTokenizer
 from hub_server import FILES, HubServer, status
+from references import SMALL, random_model, with_sizes
+from smollm2 import SMOLLM2, needs_smollm2
 
 Capture = pytest.CaptureFixture[str]
 LABELS = [
@@ -44,7 +54,7 @@ LABELS = [
     "Predicted next token:",
 ]
 HELLO = "hello how are you?"
-COMMANDS = ["demo", "download", "inspect", "tokenize", "generate"]
+COMMANDS = ["demo", "download", "inspect", "tokenize", "generate", "chat"]
 
 
 @pytest.fixture
@@ -324,6 +334,251 @@ def test_generate_in_a_terminal(
     assert out.startswith(f"\x1b[2m{ONCE}\x1b[0m")
 
 
+# ESC and both of its one-byte kin, a carriage return, and a reversed direction.
+HOSTILE = "\x1b[31mred\x1b]0;title\x07 \x9b2J\x85\r\u202egnp.\u2066\t\n\x7f\x00é\u200f"
+HARMLESS = "[31mred]0;title 2Jgnp.\t\né\u200f"
+
+
+def test_case_50_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert visible(HOSTILE) == HOSTILE
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert visible(HOSTILE) == HARMLESS
+    every = "".join(map(chr, range(0x11000)))
+    gone = {*every} - {*visible(every)}
+    assert {unicodedata.category(c) for c in gone} == {"Cc", "Cf"}
+    assert len(gone) == 65 - 2 + 5 + 4
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("command", ["generate", "chat"])
+def test_case_50_what_a_model_writes_cannot_command_a_terminal(
+    command: str, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: Capture,
+    stdin: Any,
+) -> None:  # fmt: skip
+    """Nor what a file that is continued does."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    say(monkeypatch, HOSTILE)
+    stdin(f"a{HOSTILE}" if command == "generate" else "Hi")
+    main([command, *(["-"] if command == "generate" else [])])
+    out, err = capsys.readouterr()
+    prompt = f"\x1b[2ma{HARMLESS}\x1b[0m" if terminal and command == "generate" else ""
+    assert out == f"{prompt}{HARMLESS if terminal else HOSTILE}\n"
+    assert err == ""
+
+
+# --- chat ---
+
+
+def say(
+    monkeypatch: pytest.MonkeyPatch, *replies: str, template: str | None = TEMPLATE
+) -> tuple[Saying, list[str]]:
+    """Let any name be a model that gives just these replies; list what is loaded."""
+    tokenizer, loaded = chat_tokenizer(template), []
+    config = with_sizes(SMALL, n_vocab=tokenizer.n_vocab, n_ctx=500)
+    ids = [[*tokenizer.encode(reply), tokenizer.eot_id] for reply in replies]
+    saying = Saying(random_model(config), itertools.chain.from_iterable(ids))
+
+    def load(name: str) -> Saying:
+        loaded.append(name)
+        return saying
+
+    monkeypatch.setattr("hardway.fast.load", load)
+    monkeypatch.setattr("hardway.fast.load_tokenizer", lambda _: tokenizer)
+    return saying, loaded
+
+
+def test_chat_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    """A line is a message, and an empty one is none."""
+    say(monkeypatch, "Hello\nthere", "4")
+    stdin("Hi\n\n  \nWhat is 2+2?")
+    main(["chat"])
+    assert capsys.readouterr() == ("Hello\nthere\n4\n", "")
+    stdin("")
+    main(["chat"])
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("options", "system", "arguments"),
+    [
+        ([], None, {}),
+        (["--system", "Be brief."], "Be brief.", {}),
+        (["--system", ""], "", {}),
+        (
+            ["--temperature", "0.9", "--top-k", "40", "--top-p", "0.9", "--seed", "7"],
+            None,
+            {"temperature": 0.9, "top_k": 40, "top_p": 0.9, "seed": 7},
+        ),
+    ],
+)
+def test_chat_passes_its_options_on(
+    options: list[str], system: str | None, arguments: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture,
+) -> None:  # fmt: skip
+    saying, _ = say(monkeypatch)
+    monkeypatch.setattr("hardway.fast.load", lambda name: saying.model)
+    stdin("Hi\nthen?\n")
+    main(["chat", "--max-new-tokens", "9", *options])
+    chat = Chat(saying.model, chat_tokenizer(), system)
+    written = ["".join(chat.send(text, 9, **arguments)) for text in ("Hi", "then?")]
+    assert capsys.readouterr() == ("\n".join([*written, ""]), "")
+
+
+def test_chat_says_what_it_forgets(
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    say(monkeypatch, *"abcd")
+    stdin("\n".join(["x" * 100, "y" * 100, "z" * 110, "w" * 250]))
+    main(["chat", "--max-new-tokens", "60"])
+    out, err = capsys.readouterr()
+    assert out == "a\nb\nc\nd\n"
+    assert re.findall("oldest (.*) forgotten", err) == ["turn was", "2 turns were"]
+
+
+@pytest.mark.parametrize("template", [None, "[INST] {{ messages[0] }} [/INST]"])
+def test_chat_needs_a_template(
+    template: str | None, monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    _, loaded = say(monkeypatch, template=template)
+    stdin("Hi\n")
+    with pytest.raises(SystemExit) as caught:
+        main(["chat", "--model", "parrot"])
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, loaded) == (2, "", [])
+    assert re.fullmatch(
+        r"hardway: parrot: [^\n]*chat template[^\n]*smollm2[^\n]*\n", err
+    )
+
+
+def test_chat_ends_at_a_mistake_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    say(monkeypatch, "Hello", "never said")
+    stdin(f"Hi\n{'x' * 500}\nHi\n")
+    with pytest.raises(SystemExit) as caught:
+        main(["chat", "--max-new-tokens", "50"])
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out) == (2, "Hello\n")
+    assert re.fullmatch(r"hardway: text and max_new_tokens must [^\n]*\n", err)
+
+
+class Keys(contextlib.ExitStack):
+    """A terminal, as far as prompt_toolkit and `isatty` can tell, and what is typed."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, stdin: Any, typed: str) -> None:
+        super().__init__()
+        stdin("", terminal=True)
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+        keys = self.enter_context(create_pipe_input())
+        self.enter_context(create_app_session(input=keys, output=DummyOutput()))
+        keys.send_text(typed)
+
+
+ENTER, CONTROL_C, CONTROL_D = "\r", "\x03", "\x04"
+
+
+def test_chat_in_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    """A blank line is no message, and neither is one that is given up."""
+    say(monkeypatch, "Hello", "Again")
+    sent = []
+    real = Chat.send
+
+    def send(chat: Chat, text: str, **options: Any) -> Any:
+        sent.append(text)
+        return real(chat, text, **options)
+
+    monkeypatch.setattr(Chat, "send", send)
+    typed = f"Hi{ENTER}  {ENTER}never{CONTROL_C}more{ENTER}{CONTROL_D}"
+    with Keys(monkeypatch, stdin, typed):
+        main(["chat"])
+    out, err = capsys.readouterr()
+    assert sent == ["Hi", "more"]
+    assert out.replace("\n\n", "\n") == "Hello\nAgain\n"
+    assert "Ctrl-D" in err
+
+
+def test_an_interrupt_stops_a_reply_alone(
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    saying, _ = say(monkeypatch, "Hello", "Bye")
+    sample = saying.said
+
+    def interrupted() -> Iterator[int]:
+        yield from itertools.islice(sample, 3)
+        raise KeyboardInterrupt
+
+    def rest() -> Iterator[int]:
+        yield from itertools.islice(sample, 3, None)  # "lo" and the end are never said
+
+    calls = iter([interrupted(), rest()])
+    real = Chat.send
+
+    def send(chat: Chat, text: str, **options: Any) -> Any:
+        saying.said = next(calls)
+        return real(chat, text, **options)
+
+    monkeypatch.setattr(Chat, "send", send)
+    with Keys(monkeypatch, stdin, f"Hi{ENTER}more{ENTER}{CONTROL_D}"):
+        main(["chat"])
+    assert capsys.readouterr().out == "Hel\nBye\n"
+
+
+def test_a_mistake_in_a_terminal_is_no_end(
+    monkeypatch: pytest.MonkeyPatch, stdin: Any, capsys: Capture
+) -> None:
+    say(monkeypatch, "Hello")
+    typed = f"{'x' * 500}{ENTER}Hi{ENTER}{CONTROL_D}"
+    with Keys(monkeypatch, stdin, typed):
+        main(["chat"])
+    out, err = capsys.readouterr()
+    assert out == "Hello\n"
+    assert re.search(r"^hardway: text and max_new_tokens must", err, re.MULTILINE)
+
+
+@needs_smollm2
+@pytest.mark.slow
+def test_chat_in_a_real_terminal() -> None:
+    """Ctrl-C stops the reply, the arrow brings back a message, Ctrl-D leaves."""
+    arguments = ["-m", "hardway", "chat", "--model", str(SMOLLM2)]
+    environment = {**os.environ, "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
+    terminal = pexpect.spawn(
+        sys.executable, arguments, env=environment, encoding="utf-8", timeout=60
+    )
+    ready = "\x1b[?2004h"  # a prompt: what is pasted would be marked
+    with terminal:
+        terminal.expect_exact(ready)
+        terminal.sendline("What is 2+2?")
+        terminal.expect_exact("The answer to this classic math problem is 4.")
+        terminal.expect_exact(ready)
+        terminal.sendline("Tell me a long story about a dragon.")
+        terminal.expect(r"\n\w+ \w+ \w+ \w+ ")  # the reply
+        terminal.sendintr()
+        terminal.expect_exact(ready)
+        terminal.send("\x1b[A")
+        terminal.expect_exact("Tell me a long story about a dragon.")
+        terminal.sendintr()
+        terminal.expect_exact(ready)
+        terminal.sendeof()
+        terminal.expect(pexpect.EOF)
+    assert terminal.exitstatus == 0
+
+
+@needs_smollm2
+@pytest.mark.slow
+def test_chat_in_a_real_pipe() -> None:
+    command = ["-m", "hardway", "chat", "--model", str(SMOLLM2)]
+    done = ran(*command, input="What is 2+2?\n")
+    assert done.stderr == ""
+    assert (done.returncode, done.stdout) == (
+        0,
+        "The answer to this classic math problem is 4.\n",
+    )
+
+
 @pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
 def test_help(arguments: list[str], capsys: Capture) -> None:
     main(arguments)
@@ -371,6 +626,11 @@ MISTAKES = [
     (["generate", "hi", "--max-new-tokens", "-1"], "hardway: max_new_tokens must"),
     (["generate", "hi", "--max-new-tokens", "512"], "n_ctx = 512"),
     (["generate", "hi", "--top-k", "many"], "Invalid value for '--top-k'"),
+    (["chat", "--top-p", "0"], "hardway: top_p must"),
+    (["chat", "--max-new-tokens", "-1"], "hardway: max_new_tokens must"),
+    (["chat", "--model", "pocket"], "hardway: pocket: the model has no chat template"),
+    (["chat", "--model", "gpt2"], "run `hardway download gpt2`"),
+    (["chat"], "smollm2"),
 ]
 
 
@@ -478,7 +738,9 @@ def test_both_programs() -> None:
         assert re.fullmatch(r"hardway: 'gpt5' is neither [^\n]*\n", done.stderr)
 
 
-HEAVY = "{'torch', 'numpy', 'matplotlib', 'requests', 'regex', 'rich'}"
+HEAVY = (
+    "{'torch', 'numpy', 'matplotlib', 'requests', 'regex', 'rich', 'prompt_toolkit'}"
+)
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ THIRD_PARTIES = {
     "transfer": {"requests", "urllib3", "filelock", "tqdm"},
     "wheel": {"tqdm"},
     "hub": {"platformdirs"},
-    "cli": {"click", "rich"},
+    "cli": {"click", "prompt_toolkit", "rich"},
     "plots": {"matplotlib", "myst_nb"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
