@@ -7,7 +7,9 @@ import pytest
 from paths import BOOK, REPOSITORY
 
 CHAPTERS = sorted(BOOK.glob("*.md"))
-WITHOUT_CELLS = ["{whole-program}", ".. automodule::", "{glossary}", "{bibliography}"]
+WITHOUT_CELLS = [
+    "{whole-program}", ".. automodule::", "{glossary}", "{bibliography}", "{exercises}",
+]  # fmt: skip
 NAMES = [chapter.stem for chapter in CHAPTERS]
 
 
