@@ -17,10 +17,10 @@ DROP_REPEATED_TOKENS = """() => {
     seen.add(look);
   }
 }"""
-FORMULAS_LEFT_RAW = """async () => {
-  await window.MathJax?.startup?.promise;
+FORMULAS_LEFT_RAW = """() => {
   const formulas = [...document.querySelectorAll(".math")];
-  return formulas.filter((it) => !it.querySelector("mjx-container")).length;
+  const drawn = (it) => it.querySelector("math")?.getBoundingClientRect().width > 0;
+  return formulas.filter((it) => !drawn(it)).length;
 }"""
 FOCUSED = """() => {
   const it = document.activeElement, style = getComputedStyle(it);

@@ -10,6 +10,7 @@ from theme import (
     diagram,
     exercises,
     folds,
+    formulas,
     numbering,
     pictures,
     publishing,
@@ -28,6 +29,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("exercises", exercises.Exercises)
     app.add_post_transform(pictures.Slim)
     app.add_post_transform(numbering.ListingNumber)
+    app.add_html_math_renderer(
+        "mathml", (formulas.inline, None), (formulas.block, None)
+    )
     app.connect("config-inited", publishing.configure, priority=100)
     app.connect("config-inited", numbering.configure)
     app.connect("builder-inited", slimming.mark_few)

@@ -5,6 +5,9 @@
 More than half of a page would be the ``<span>`` of every token of code and every word
 of a name or signature. Here tokens that look alike in both styles share a class, and
 those that look like plain text have no span.
+
+The theme's scripts for icons and for searching are left out, too, where nothing needs
+them: book.css has the icons that are used.
 """
 
 import gc
@@ -12,6 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import IO, Any
 
+from markupsafe import Markup
 from pygments.formatters import HtmlFormatter
 from pygments.styles import get_style_by_name
 from pygments.token import STANDARD_TYPES, Generic, Token, _TokenType
@@ -24,6 +28,7 @@ COLLECT_AFTER = 50_000  # objects: the same peak memory in two thirds of the tim
 Tokens = Iterable[tuple[_TokenType, str]]
 SIGNATURE = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
 PLAIN = re.compile(r'<span class="(?:[npw]|sig-return-icon)">([^<]*)</span>')
+SCRIPT = re.compile(r"<script [^>]*></script>\n?")
 UNBREAKABLE = re.compile(r'<span class="pre">([\w.]+|[^&])</span>', re.ASCII)
 # MyST-NB's label hides a fold's summary from screen readers; ARIA dropped the role.
 INACCESSIBLE = {
@@ -75,12 +80,22 @@ def mark_few(app: Sphinx) -> None:
 def tidy(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object
 ) -> None:
-    """Remove unneeded spans and attributes from a page and its table of contents."""
+    """Remove what a page doesn't need from it and its table of contents."""
+    context["without"] = without
     for part in {"body", "toc"} & context.keys():
         context[part] = UNBREAKABLE.sub(r"\1", context[part])
         context[part] = SIGNATURE.sub(unmarked, context[part])
         for written, wanted in INACCESSIBLE.items():
             context[part] = context[part].replace(written, wanted)
+
+
+def without(html: str, *scripts: str) -> Markup:
+    """Remove the tags that load some scripts; called by the template of all pages."""
+
+    def kept(tag: re.Match[str]) -> str:
+        return "" if any(script in tag[0] for script in scripts) else tag[0]
+
+    return Markup(SCRIPT.sub(kept, html))
 
 
 def unmarked(signature: re.Match[str]) -> str:
