@@ -37,6 +37,7 @@ def fingerprints(html: Path) -> dict[str, str]:
     for path in sorted(html.rglob("*")):
         name = path.relative_to(html).as_posix()
         measured = path.parent.name == "_images" and path.name not in shown
+        measured |= path.name.endswith(".ipynb.js")  # a copy of the notebook
         if path.is_dir() or measured or name in MADE_OF_ALL:
             continue
         content = pages[path].encode() if path in pages else unmeasured_bytes(path)

@@ -1,6 +1,7 @@
 """Pages become notebooks in plain Markdown; what would not is a warning."""
 
 import io
+import json
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ from sphinx.util.docutils import docutils_namespace
 
 from execution import measured
 from literate.pieces import find_pieces, joined
+from notebooks import writing
 from notebooks.plain import Page, in_plain_terms
 from tools import run_notebooks
 
@@ -309,6 +311,9 @@ def test_a_notebook_is_the_page_as_it_ran(build: Build) -> None:
     assert app.statuscode == 0
     notebook = read(app, "first")
     assert notebook.metadata.kernelspec.name == "python3"
+    script = (Path(app.outdir) / writing.COPIES / "first.ipynb.js").read_text("utf-8")
+    copied = json.loads(script.removeprefix("saveNotebook(").removesuffix(");\n"))
+    assert copied == (Path(app.outdir) / "notebooks" / "first.ipynb").read_text("utf-8")
     assert [cell.id for cell in notebook.cells] == [f"cell-{n}" for n in range(8)]
     note, title, first, answer, second, clock, caption, end = notebook.cells
     assert "a page of the book A Book." in note.source

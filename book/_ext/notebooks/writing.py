@@ -25,6 +25,9 @@ from execution.provenance import data_files
 from notebooks.plain import ROLES, Page, in_plain_terms, inline, is_notebook
 from theme.publishing import revision
 
+# Copies for readers without a server: a script can't read a notebook from a file, but
+# can load another script that hands it one.
+COPIES = "_static/notebooks"
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -49,11 +52,16 @@ def write(app: Sphinx, exception: Exception | None) -> None:
     if exception or app.builder.name != "html":
         return
     folder = Path(app.outdir) / "notebooks"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    copies = Path(app.outdir) / COPIES
+    for empty in (folder, copies):
+        shutil.rmtree(empty, ignore_errors=True)
+        empty.mkdir()
     for docname in sorted(app.env.found_docs):
         if is_notebook(app.env, docname):
-            nbformat.write(notebook(app, docname), folder / file_name(docname))
+            text = nbformat.writes(notebook(app, docname)) + "\n"
+            (folder / file_name(docname)).write_text(text, encoding="utf-8")
+            script = f"saveNotebook({json.dumps(text)});\n"
+            (copies / f"{file_name(docname)}.js").write_text(script, encoding="utf-8")
             for data in data_files(Path(app.env.doc2path(docname)).parent):
                 shutil.copy2(data, folder)
     if package := published_package(app):
