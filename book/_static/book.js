@@ -33,5 +33,46 @@ addEventListener("afterprint", () => {
   document.documentElement.dataset.theme = shownTheme;
 });
 
-// Excerpts of what was found have to be fetched, which a browser refuses to a file.
+// A search quotes the text, without buttons, line numbers and the labels of folds.
+// Excerpts have to be fetched, which a browser refuses to a file.
+const FURNITURE =
+  ".headerlink, .linenos, .reading-time, .pipeline, .collapsed, .expanded, button, script, style, summary";
+if (typeof Search !== "undefined") {
+  Search.htmlToText = (html, anchor) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    for (const piece of page.querySelectorAll(FURNITURE)) piece.remove();
+    let place = anchor ? page.querySelector(anchor) : null;
+    if (place?.matches("dt")) place = place.nextElementSibling; // what the term means
+    place ||= page.querySelector("article.bd-article");
+    return place?.textContent.replace(/\s+/g, " ") ?? "";
+  };
+  // A function's listing comes before all that mentions it; what only contains its name,
+  // after the pages.
+  Scorer.objPartialMatch = -10;
+  Scorer.score = ([page, name, anchor, description, score]) =>
+    anchor.startsWith("#listing-") && score > Scorer.objPrio[0] ? score + 100 : score;
+}
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
+// A notebook is saved, never shown. From a file, a script hands its text over.
+let notebook;
+function saveNotebook(text) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "application/x-ipynb+json" }));
+  link.download = notebook;
+  link.click();
+  URL.revokeObjectURL(link.href);
+}
+for (const link of document.querySelectorAll('a[href$=".ipynb"][href*="notebooks/"]:not([href*=":"])')) {
+  link.download = "";
+  link.removeAttribute("target");
+  if (location.protocol !== "file:") continue;
+  link.addEventListener("click", (event) => {
+    event.preventDefault();
+    notebook = link.pathname.split("/").pop();
+    const script = document.createElement("script");
+    script.src = `${document.documentElement.dataset.content_root}_static/notebooks/${notebook}.js`;
+    script.onload = () => script.remove();
+    document.head.append(script);
+  });
+}

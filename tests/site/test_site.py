@@ -118,6 +118,121 @@ def test_search_finds_code(browser: Browser, site: str, words: str, place: str) 
         assert faults == []
 
 
+def search(page: Page, home: str, words: str) -> list[str]:
+    """Search for words, and return the addresses that are found, best first."""
+    page.goto(f"{home}search.html?q={words}")
+    page.get_by_text("Search finished").wait_for()
+    links = page.locator("#search-results li > a")
+    return links.evaluate_all("links => links.map((link) => link.getAttribute('href'))")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("softmax", "book/04-attention.html#listing-attention-softmax"),
+        ("causal_mask", "book/04-attention.html#listing-attention-causal-mask"),
+        ("layer_norm", "book/05-block.html#listing-block-layer-norm"),
+        ("KVCache", "book/08-kv-cache.html#listing-kv-cache-kvcache"),
+    ],
+)
+def test_a_function_s_listing_is_found_first(
+    browser: Browser, site: str, name: str, place: str
+) -> None:
+    with opened(browser, "about:blank") as page:
+        assert search(page, site, name)[0] == place
+
+
+def test_a_chapter_is_found_before_what_contains_its_word(
+    browser: Browser, site: str
+) -> None:
+    with opened(browser, "about:blank") as page:
+        found = search(page, site, "cache")
+    parts = [
+        place for place in found if "#listing" in place and not place.endswith("-cache")
+    ]
+    assert found.index("book/08-kv-cache.html") < found.index(parts[0])
+
+
+FURNITURE = ("Copy", "Show the plotting code", "Checked here", "What this page imports")
+
+
+def test_an_excerpt_quotes_the_text(browser: Browser, site: str) -> None:
+    with opened(browser, "about:blank") as page:
+        for words in ("softmax", "assert", "import", "weight"):
+            found = search(page, site, words)
+            page.wait_for_function(
+                "n => document.querySelectorAll('p.context').length >= n",
+                arg=min(5, len(found)),
+            )
+            said = " ".join(page.locator("p.context").all_inner_texts())
+            assert words in said.lower()
+            assert [piece for piece in FURNITURE if piece in said] == []
+
+
+@pytest.mark.parametrize("by", ["search", "address"])
+def test_matched_words_are_marked_in_the_text(
+    browser: Browser, site: str, by: str
+) -> None:
+    for home in (site, f"{HTML.as_uri()}/"):
+        with opened(browser, "about:blank") as page:
+            if by == "search":
+                search(page, home, "purrs")
+                page.locator("#search-results li > a").first.click()
+            else:
+                page.goto(f"{home}{ATTENTION}?highlight=purrs")
+            marked = page.locator(".bd-article span.highlighted")
+            marked.first.wait_for()
+            assert {word.lower() for word in marked.all_inner_texts()} == {"purrs"}
+            color = "it => getComputedStyle(it).backgroundColor"
+            assert marked.first.evaluate(color) == "rgb(255, 224, 102)"
+            page.keyboard.press("Escape")
+            assert page.locator("span.highlighted").count() == 0
+
+
+def test_the_notebook_is_saved_even_without_a_server(
+    browser: Browser, site: str
+) -> None:
+    notebook = HTML / "notebooks" / "04-attention.ipynb"
+    for home in (site, f"{HTML.as_uri()}/"):
+        with opened(browser, f"{home}{ATTENTION}") as page:
+            page.locator(".dropdown-download-buttons > button").click()
+            with page.expect_download() as saving:
+                page.get_by_text(".ipynb").click()
+            assert saving.value.suggested_filename == notebook.name
+            assert Path(saving.value.path()).read_bytes() == notebook.read_bytes()
+            assert page.url == f"{home}{ATTENTION}"
+
+
+def test_an_old_address_leads_on(browser: Browser, site: str) -> None:
+    with opened(browser, f"{site}book/appendix-fast-tokenizer.html") as page:
+        page.wait_for_url("**/book/appendix-speed.html#*")
+        assert page.locator(":target").count() == 1
+
+
+def test_the_first_screen_holds_the_whole_offer(browser: Browser, site: str) -> None:
+    with opened(browser, f"{site}book/index.html") as page:
+        offer = page.locator(
+            ".bd-article > section > :is(h1, p:nth-of-type(-n + 4), figure), "
+            ".bd-article > section > .cell:first-of-type .cell_output"
+        )
+        assert offer.count() == 7
+        boxes = [box.bounding_box() for box in offer.all()]
+        assert max(box["y"] + box["height"] for box in boxes) <= WIDE["height"]
+
+
+def test_no_page_loads_what_it_does_not_use(browser: Browser, site: str) -> None:
+    with opened(browser, "about:blank") as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{site}{ATTENTION}", wait_until="networkidle")
+        sizes = page.evaluate(
+            "performance.getEntries().map((it) => it.encodedBodySize ?? 0)"
+        )
+    unused = ("fontawesome", "fa-solid", "MathJax", "searchindex", "searchtools")
+    assert [url for url in asked if any(name in url for name in unused)] == []
+    assert sum(sizes) < 1_500_000
+
+
 def test_the_missing_page_leads_home(browser: Browser, site: str) -> None:
     with opened(browser, f"{site}404.html") as page:
         page.get_by_role("link", name="at the beginning").click()
@@ -182,7 +297,7 @@ def test_what_is_wider_than_a_phone_says_so(
 
 SOUND = """<!doctype html><html lang="en"><head><title>A page</title></head><body>
 <main><h1>A page</h1><p>Text.</p>
-<span class="math"><mjx-container></mjx-container></span>
+<span class="math"><math><mi>x</mi></math></span>
 <article class="bd-article"><pre>short</pre></article></main></body></html>"""
 LONG_LINE = "a line that would be cut " * 9
 

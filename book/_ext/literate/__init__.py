@@ -16,6 +16,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.setup_extension("sphinx.ext.autodoc")
     app.add_config_value("files_address", "", "env")  # in the links
     app.add_directive("listing", listings.Listing)
+    app.add_domain(listings.ListingDomain)
     app.add_role("listing", listings.role)
     app.add_directive("whole-program", program.WholeProgram)
     app.connect("autodoc-process-docstring", program.annotate)

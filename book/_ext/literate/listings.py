@@ -10,6 +10,7 @@ role ``{listing}`attention.softmax``` links to.
 
 import re
 import textwrap
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import chain
@@ -18,12 +19,15 @@ from typing import Any, ClassVar
 from docutils import nodes
 from docutils.parsers.rst import directives
 from sphinx import addnodes
+from sphinx.domains import Domain, ObjType
+from sphinx.domains.std import StandardDomain
 from sphinx.util.docutils import SphinxDirective
 
 from literate.pieces import Piece, find_pieces, joined
 from literate.source_pages import address
 from paths import BOOK
 
+MOST_IMPORTANT = 0  # to Sphinx's search
 DIRECTIVE = re.compile(r"^```\{listing\} (\S+)\n((?::\w+:.*\n)*)```$", re.MULTILINE)
 
 
@@ -100,6 +104,26 @@ def printed() -> dict[str, str]:
 def label(name: str) -> str:
     """Return the label of a piece's listing."""
     return f"listing-{name}"
+
+
+class ListingDomain(Domain):
+    """Have the search find a piece's listing before all else that mentions it."""
+
+    name = "listing"
+    label = "library"
+    object_types = {"listing": ObjType("listing")}  # noqa: RUF012, as in Sphinx
+
+    def get_objects(self) -> Iterator[tuple[str, str, str, str, str, int]]:
+        """Yield each piece that is printed, with the place of its listing."""
+        std = self.env.get_domain("std")
+        assert isinstance(std, StandardDomain)
+        for name in printed():
+            page, anchor = std.anonlabels.get(label(name), ("", ""))
+            if page:
+                yield name, name, "listing", page, anchor, MOST_IMPORTANT
+
+    def merge_domaindata(self, docnames: list[str], otherdata: object) -> None:
+        """Merge nothing: the labels are the standard domain's."""
 
 
 def link(name: str) -> addnodes.pending_xref:
