@@ -59,6 +59,7 @@ def encode(
     the markers.
     """
     conversation.check_markers(tokenizer.special_ids, (START, END))
+    messages = conversation.check_messages(messages, tokenizer.missing)
     ids: list[int] = []
     for marker, text in template(messages, add_generation_prompt):
         ids += [tokenizer.special_ids[marker], *tokenizer.encode(text)]
@@ -82,7 +83,7 @@ class Chat:
         model whose chat template isn't ChatML.
         """
         inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
-        conversation.check_template(tokenizer.chat_template, system, DEFAULT_SYSTEM)
+        conversation.check_chat(tokenizer, system, DEFAULT_SYSTEM)
         self.model, self.tokenizer, self.cache = model, tokenizer, model.new_cache()
         content = DEFAULT_SYSTEM if system is None else system
         self.first = {"role": "system", "content": content}
@@ -106,26 +107,31 @@ class Chat:
         dropped, and what is left is processed again. Raises `ValueError`, before any
         work, for an argument out of range and a message too long for the context.
         """
-        checks.check_text(text)
+        checks.check_text(text, self.tokenizer.missing)
         max_new_tokens = checks.integer("max_new_tokens", max_new_tokens)
         sampler = Sampler(**options)
         messages = [self.first, {"role": "user", "content": text}]
         turn = encode(self.tokenizer, messages)[len(self.system) :]
+        n_new, n_ctx = len(turn) + max_new_tokens, self.model.config.n_ctx
+        conversation.check_room(len(self.system), n_new, n_ctx)
         if self.reply:
             self.reply.close()
-        self._make_room(len(turn), max_new_tokens)
+        if len(self.ids) + n_new > n_ctx:
+            self._make_room(n_new)
         self.reply = self._reply(turn, max_new_tokens, sampler)
         return self.reply
 
-    def _make_room(self, n: int, max_new_tokens: int) -> None:
-        """Drop the oldest turns until a turn that begins with ``n`` ids fits."""
-        n_ctx, n_dropped = self.model.config.n_ctx, self.n_dropped
-        conversation.check_room(len(self.system), n, max_new_tokens, n_ctx)
-        while len(self.ids) + n + max_new_tokens > n_ctx:
+    def _make_room(self, n_new: int) -> None:
+        """Drop the oldest turns, until half the context holds ``n_new`` more ids.
+
+        With less room, the context would soon be full again, and each time, what is
+        left has to be processed once more.
+        """
+        while self.turns and len(self.ids) + n_new > self.model.config.n_ctx // 2:
             self.turns.pop(0)
             self.n_dropped += 1
-        if self.n_dropped > n_dropped:  # what follows has moved, so its keys are wrong
-            self.cache.truncate(min(self.cache.length, len(self.system)))
+        # The other turns have moved to new positions, so their keys are wrong.
+        self.cache.truncate(min(self.cache.length, len(self.system)))
 
     def _reply(
         self, turn: list[int], max_new_tokens: int, sampler: Sampler
@@ -133,8 +139,9 @@ class Chat:
         """Generate the reply to a turn, and end it with the marker, however it ends."""
         self.turns.append(turn)
         end = self.tokenizer.special_ids[END]
+        stops = {end, self.tokenizer.eot_id}
         steps = cached_steps(
-            self.model, [self.ids], max_new_tokens, [sampler], {end}, self.cache
+            self.model, [self.ids], max_new_tokens, [sampler], stops, self.cache
         )
         try:
             yield from decode_stream(self.tokenizer, _record(steps, turn))

@@ -291,7 +291,7 @@ def chat(model: str, system: str | None, max_new_tokens: int, **sampling: Any) -
     """
     from hardway import Chat, Sampler, checks, load, load_tokenizer
     from hardway.chat import DEFAULT_SYSTEM
-    from hardway.conversation import check_template
+    from hardway.conversation import check_chat
     from hardway.untrusted import prefix_errors
 
     checks.integer("max_new_tokens", max_new_tokens)
@@ -299,7 +299,7 @@ def chat(model: str, system: str | None, max_new_tokens: int, **sampling: Any) -
     options = sampling | {"max_new_tokens": max_new_tokens}
     tokenizer = load_tokenizer(model)
     with prefix_errors(model):
-        check_template(tokenizer.chat_template, system, DEFAULT_SYSTEM)
+        check_chat(tokenizer, system, DEFAULT_SYSTEM)
     conversation = Chat(load(model), tokenizer, system)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _converse(conversation, options)

@@ -7,7 +7,7 @@ compared with the format that `hardway.chat` writes, ChatML.
 
 import re
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Protocol
 
 from hardway.checks import check_text, items, safe_repr, some
 from hardway.untrusted import prefix_errors
@@ -23,16 +23,17 @@ CHATML = (
 )
 
 
-def check_messages(messages: Any) -> list[dict[str, str]]:
+def check_messages(messages: Any, missing: bytes = b"") -> list[dict[str, str]]:
     """Return a conversation as a list of messages, each with a role and a content.
 
-    An iterator is read once. Raises `ValueError` for no message at all, an unknown
-    role, and a content that isn't text.
+    missing: bytes that the vocabulary has no tokens for. An iterator is read once.
+    Raises `ValueError` for no message at all, an unknown role, and a content that isn't
+    text or cannot be encoded.
     """
     if isinstance(messages, dict):
         raise ValueError("messages must be a list of messages, got a single one")
     found = [
-        _check_message(f"messages[{i}]", message)
+        _check_message(f"messages[{i}]", message, missing)
         for i, message in enumerate(items("messages", messages))
     ]
     if not found:
@@ -40,7 +41,7 @@ def check_messages(messages: Any) -> list[dict[str, str]]:
     return found
 
 
-def _check_message(name: str, message: Any) -> dict[str, str]:
+def _check_message(name: str, message: Any, missing: bytes) -> dict[str, str]:
     """Return a message's role and content, whatever else it holds."""
     try:
         role, content = message["role"], message["content"]
@@ -53,7 +54,7 @@ def _check_message(name: str, message: Any) -> dict[str, str]:
             f"{name}['role'] must be one of {', '.join(ROLES)}, got {safe_repr(role)}"
         )
     with prefix_errors(f"{name}['content']"):
-        check_text(content)
+        check_text(content, missing)
     return {"role": role, "content": content}
 
 
@@ -66,13 +67,33 @@ def check_markers(known: Collection[str], markers: Collection[str]) -> None:
         )
 
 
-def check_template(template: Any, system: Any, default: str) -> None:
-    """Check that a model's chat template is ChatML; None says that it has none.
+class Tokenizer(Protocol):
+    """What the checks read of a tokenizer."""
 
-    system: the system message, or None where the template's own is meant, which has to
-    be ``default`` then. Raises `ValueError` for any other template, and for a system
-    message that isn't text.
+    chat_template: Any
+    missing: bytes
+
+
+def check_chat(tokenizer: Tokenizer, system: Any, default: str) -> None:
+    """Check what a chat is started with: a model's tokenizer, and a system message.
+
+    system: None means the one of the model's template, which has to be ``default``
+    then. Raises `ValueError` for a template that isn't ChatML, and for a system message
+    that cannot be encoded.
     """
+    check_template(tokenizer.chat_template)
+    if system is not None:
+        with prefix_errors("system"):
+            check_text(system, tokenizer.missing)
+    elif _squeeze(default) not in _squeeze(tokenizer.chat_template):
+        raise ValueError(
+            "system must be given for this model, because its chat template has "
+            "another default system message, or none"
+        )
+
+
+def check_template(template: Any) -> None:
+    """Raise `ValueError` unless a chat template is ChatML; None says there is none."""
     if template is None:
         raise ValueError(f"the model has no chat template: {ADVICE}")
     squeezed = _squeeze(template) if isinstance(template, str) else ""
@@ -80,14 +101,6 @@ def check_template(template: Any, system: Any, default: str) -> None:
         raise ValueError(
             f"the model's chat template must be ChatML, got {safe_repr(template)}: "
             f"{ADVICE}"
-        )
-    if system is not None:
-        with prefix_errors("system"):
-            check_text(system)
-    elif _squeeze(default) not in squeezed:
-        raise ValueError(
-            "system must be given for this model, because its chat template has "
-            "another default system message, or none"
         )
 
 
@@ -97,10 +110,10 @@ def _squeeze(template: str) -> str:
     return re.sub(r"""\s|["']|\\n""", "", named)
 
 
-def check_room(n_system: int, n_text: int, max_new_tokens: int, n_ctx: int) -> None:
+def check_room(n_system: int, n_new: int, n_ctx: int) -> None:
     """Raise `ValueError` where a message and its reply cannot fit in the context."""
-    if n_system + n_text + max_new_tokens > n_ctx:
+    if n_system + n_new > n_ctx:
         raise ValueError(
-            f"text and max_new_tokens must fit in n_ctx = {n_ctx} positions with the "
-            f"{n_system} of the system message, got {n_text} + {max_new_tokens}"
+            f"text and max_new_tokens must fit in n_ctx = {n_ctx} positions, got "
+            f"{n_new} besides the {n_system} of the system message"
         )

@@ -13,7 +13,7 @@ from torch import Tensor
 from chats import TEMPLATE, Counting, Saying, chat_tokenizer
 from hardway import GPT2, Chat, KVCache, Tokenizer, generate, load, load_tokenizer
 from hardway.chat import DEFAULT_SYSTEM, END, START, encode, render
-from hardway.conversation import check_messages, check_template
+from hardway.conversation import check_chat, check_messages
 from references import SMALL, random_model, with_sizes
 from refusals import BAD_OPTIONS, refuses
 from smollm2 import SMOLLM2, needs_smollm2
@@ -156,14 +156,14 @@ SPELLED_OTHERWISE = (
 
 @pytest.mark.parametrize("template", [TEMPLATE, TEMPLATE.replace("\n", "\\n")])
 def test_the_template_is_known(template: str) -> None:
-    check_template(template, None, DEFAULT_SYSTEM)
-    check_template(template, "Be brief.", DEFAULT_SYSTEM)
+    check_chat(chat_tokenizer(template), None, DEFAULT_SYSTEM)
+    check_chat(chat_tokenizer(template), "Be brief.", DEFAULT_SYSTEM)
 
 
 def test_another_default_system_message_has_to_be_given() -> None:
-    check_template(SPELLED_OTHERWISE, "Be brief.", DEFAULT_SYSTEM)
+    check_chat(chat_tokenizer(SPELLED_OTHERWISE), "Be brief.", DEFAULT_SYSTEM)
     with refuses("system"):
-        check_template(SPELLED_OTHERWISE, None, DEFAULT_SYSTEM)
+        check_chat(chat_tokenizer(SPELLED_OTHERWISE), None, DEFAULT_SYSTEM)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,25 @@ def test_another_default_system_message_has_to_be_given() -> None:
 )
 def test_other_templates_are_refused(template: Any) -> None:
     with refuses("the model"):
-        check_template(template, "Be brief.", DEFAULT_SYSTEM)
+        check_chat(chat_tokenizer(template), "Be brief.", DEFAULT_SYSTEM)
 
 
-@pytest.mark.parametrize("system", [5, b"Hi", "\ud800"])
+@pytest.mark.parametrize("system", [5, b"Hi", "\ud800", "a\x04"])
 def test_a_system_message_is_text(system: Any) -> None:
     with refuses("system"):
-        check_template(TEMPLATE, system, DEFAULT_SYSTEM)
+        check_chat(chat_tokenizer(without=b"\x04"), system, DEFAULT_SYSTEM)
+
+
+def test_a_byte_without_a_token(model: Counting) -> None:
+    """The message says where in the text it is, whatever the template adds."""
+    lacking = chat_tokenizer(without=b"\x04")
+    model.config = with_sizes(SMALL, n_vocab=lacking.n_vocab, n_ctx=400)
+    with pytest.raises(ValueError, match=r"^text must .* position 2:"):
+        Chat(model, lacking).send("no\x04")
+    with pytest.raises(
+        ValueError, match=r"^messages\[1\]\['content'\]: .* position 2:"
+    ):
+        encode(lacking, [user("Hi"), user("no\x04")])
 
 
 # --- a conversation ---
@@ -356,25 +368,27 @@ def test_a_new_message_stops_the_reply_before_it(
 
 
 def test_the_oldest_turns_make_room(model: Counting, tokenizer: Tokenizer) -> None:
+    """Half the context, so that it isn't full again at once."""
     chat = Chat(model, tokenizer, "Be brief.")
-    system, dropped = chat.ids, [0]
-    for i in range(12):
+    system, dropped, n_ctx = chat.ids, [0], model.config.n_ctx
+    for i in range(20):
         turns = [list(ids) for ids in chat.turns]
         list(chat.send(f"message {i}", 20))
         new = chat.n_dropped - dropped[-1]
         assert chat.turns[:-1] == turns[new:]
         ids = [*system, *chain.from_iterable(chat.turns[:-1])]
         ids += turn(tokenizer, f"message {i}")
-        assert len(ids) + 20 <= model.config.n_ctx
+        assert len(ids) + 20 <= (n_ctx // 2 if new else n_ctx)
         if new:  # and no more than that
-            assert len(ids) + len(turns[new - 1]) + 20 > model.config.n_ctx
+            assert len(ids) + len(turns[new - 1]) + 20 > n_ctx // 2
+            assert len(ids) + sum(map(len, turns[:new])) + 20 > n_ctx
         assert chat.ids == ids + from_scratch(model, tokenizer, ids, 20)
         dropped.append(chat.n_dropped)
-    assert dropped[-1] > 3
-    n = model.config.n_ctx - len(system) - len(turn(tokenizer, "")) - 20
+    assert len({*dropped}) == 4
+    n = n_ctx - len(system) - len(turn(tokenizer, "")) - 20
     list(chat.send("x" * n, 20))
     assert len(chat.turns) == 1
-    assert chat.n_dropped == 12
+    assert chat.n_dropped == 20
 
 
 def test_dropped_turns_are_recomputed_after_the_system_message(
@@ -395,6 +409,8 @@ def test_a_message_that_cannot_fit_changes_nothing(
 ) -> None:
     chat = Chat(model, tokenizer, "Be brief.")
     list(chat.send("Hi", 5))
+    running = chat.send("Hi", 5)
+    next(running)
     ids, room = chat.ids, model.config.n_ctx - len(chat.system)
     room -= len(turn(tokenizer, ""))
     with refuses("text"):
@@ -403,8 +419,9 @@ def test_a_message_that_cannot_fit_changes_nothing(
         chat.send("Hi", model.config.n_ctx)
     assert chat.ids == ids
     assert chat.n_dropped == 0
+    assert len(list(running)) > 0  # it goes on
     list(chat.send("x" * (room - 10), 10))
-    assert chat.n_dropped == 1
+    assert chat.n_dropped == 2
 
 
 # --- bad arguments ---

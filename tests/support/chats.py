@@ -20,11 +20,13 @@ TEMPLATE = (
 )
 
 
-def chat_tokenizer(chat_template: str | None = TEMPLATE) -> Tokenizer:
-    """Every byte, and three merges, behind three special tokens."""
-    alphabet = byte_alphabet()
+def chat_tokenizer(
+    chat_template: str | None = TEMPLATE, without: bytes = b""
+) -> Tokenizer:
+    """Every byte but some, and three merges, behind three special tokens."""
+    alphabet = {byte: c for byte, c in byte_alphabet().items() if byte not in without}
     merges = [("a", "s"), ("as", "s"), ("Ġ", "t")]
-    spellings = ["<|endoftext|>", START, END, *(alphabet[byte] for byte in range(256))]
+    spellings = ["<|endoftext|>", START, END, *alphabet.values()]
     spellings += [left + right for left, right in merges]
     vocab = {spelling: id for id, spelling in enumerate(spellings)}
     return Tokenizer(
