@@ -69,7 +69,7 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read every tensor of the file at ``path`` as float32, in the header's order.
 
     Raises `GGUFError` for a file that breaks the format or holds a kind of tensor that
-    is not in ```BLOCKS```, `OSError` for one that cannot be read.
+    is not in ``BLOCKS``, `OSError` for one that cannot be read.
     """
     tensors = read_header(path).tensors
     with untrusted.prefix_errors(path, GGUFError):
@@ -87,7 +87,7 @@ def read_tensor(path: str | os.PathLike[str], info: TensorInfo) -> Tensor:
 def read_blocks(path: str | os.PathLike[str], info: TensorInfo) -> Tensor:
     """Read one tensor's bytes as they are stored: [n_blocks, bytes per block], uint8.
 
-    They own their memory. Raises `GGUFError` for a kind that is not in ```BLOCKS```.
+    They own their memory. Raises `GGUFError` for a kind that is not in ``BLOCKS``.
     """
     with open(path, "rb") as file, untrusted.prefix_errors(path, GGUFError):
         untrusted_gguf.check_kind(info.kind, known=BLOCKS)

@@ -60,7 +60,8 @@ def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read every tensor of the file at ``path`` into memory of its own, in file order.
 
     Raises `SafetensorsError` for a file that breaks the format or has a dtype that is
-    not in ``DTYPES`` (8-bit floats and the like), `OSError` for one that cannot be read.
+    not in ``DTYPES`` (8-bit floats, for example), `OSError` for one that cannot be
+    read.
     """
     with open(path, "rb") as file, untrusted.prefix_errors(path, SafetensorsError):
         header = parse_header(file)
