@@ -65,7 +65,7 @@ def llama_shapes(config: LlamaConfig) -> Shapes:
     return shapes if config.tied else shapes | {"lm_head.weight": (config.n_vocab, n)}
 
 
-def nest(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+def nest(weights: Mapping[str, Any]) -> dict[str, Any]:
     """Nest weights as the dots in their names say.
 
     >>> nest({"h.0.ln_1.weight": torch.ones(2)})

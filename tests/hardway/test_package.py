@@ -27,12 +27,12 @@ LAYERS = [
     ["wheel", "inputs", "untrusted"],
     ["hub"],
     ["conversation", "safetensors", "config", "untrusted_gguf"],
-    ["gguf", "attention", "embeddings", "kv_cache"],
+    ["gguf", "attention", "embeddings", "kv_cache", "quantization"],
     ["vocabulary", "block", "sampling", "checkpoint"],
     ["tokenizer"],
     ["miniature"],
     ["model", "generation"],
-    ["llama", "chat"],
+    ["llama", "chat", "fast.packed"],
     ["fast.linear", "fast.tokenizer", "fast.ragged"],
     ["fast.gpt2", "fast.llama"],
     ["fast", "plots"],
@@ -44,6 +44,7 @@ MODULES = [module for layer in LAYERS for module in layer]
 TAUGHT = [
     "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
     "model", "sampling", "generation", "kv_cache", "gguf", "llama", "chat",
+    "quantization",
 ]  # fmt: skip
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
@@ -52,7 +53,8 @@ GUARDS = [
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
     "checkpoint", "miniature", "block", "sampling", "model", "generation",
-    "llama", "fast.linear", "fast.ragged", "fast.gpt2", "fast.llama", "fast", "plots",
+    "llama", "quantization", "fast.packed", "fast.linear", "fast.ragged", "fast.gpt2",
+    "fast.llama", "fast", "plots",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hardway.checkpoint import compute_dtype
+from hardway.fast.packed import Packed
 
 # The matrix product that torch's own compiler calls. It is not documented, so where a
 # torch comes without it, the usual product has to do.
@@ -12,13 +13,16 @@ HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, gelu: bool = False
+    x: Tensor, weight: Tensor | Packed, bias: Tensor | None = None, gelu: bool = False
 ) -> Tensor:
     """Linear layer ``x @ weight + bias``, choosing a kernel by memory layout.
 
     x: [..., n_in], float32 or float64; weight: [n_in, n_out], of x's dtype or a smaller
-    one; bias: [n_out]. Returns [..., n_out], of x's dtype; on demand, its GELU.
+    one, or packed codes; bias: [n_out]. Returns [..., n_out], of x's dtype; on demand,
+    its GELU.
     """
+    if not isinstance(weight, Tensor):
+        return _finish(multiply_codes(x, weight), bias, gelu).to(x.dtype)
     alone = x.numel() == x.shape[-1] == len(weight)  # a single vector
     if alone and weight.dtype == torch.float32 == x.dtype and weight.is_contiguous():
         out = sum_rows(x.flatten(), weight)
@@ -26,7 +30,17 @@ def linear(
         out = dot_columns(x.flatten(), weight)
     else:
         return matmul(x, weight, bias, gelu)
-    out = out.view(*x.shape[:-1], -1)
+    return _finish(out.view(*x.shape[:-1], -1), bias, gelu)
+
+
+def multiply_codes(x: Tensor, weight: Packed) -> Tensor:
+    """Multiply by a matrix of 8 or 4 bits: [..., n_in] → [..., n_out]."""
+    if x.dim() == 2:
+        return weight.multiply(x)
+    return weight.multiply(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)
+
+
+def _finish(out: Tensor, bias: Tensor | None, gelu: bool) -> Tensor:
     out = out if bias is None else out + bias
     return F.gelu(out, approximate="tanh") if gelu else out
 
@@ -61,10 +75,18 @@ def pack_weight(name: str, weight: Tensor) -> Tensor:
     That is how `dot_columns` reads it. The numbers and their indices stay as they are,
     and so does every other weight.
     """
-    is_matrix = name.startswith("h.") and weight.dim() == 2
-    if is_matrix and weight.dtype != compute_dtype(weight.dtype):
+    if is_matrix(name, weight) and weight.dtype != compute_dtype(weight.dtype):
         return weight.T.contiguous().T
     return weight
+
+
+def is_matrix(name: str, weight: Tensor) -> bool:
+    """Return whether a weight is one of a block's matrices.
+
+    >>> is_matrix("h.0.attn.c_attn.bias", torch.ones(3))
+    False
+    """
+    return name.startswith("h.") and weight.dim() == 2
 
 
 def matmul(

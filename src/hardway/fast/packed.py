@@ -1,0 +1,333 @@
+"""Matrices of 8 and 4 bits, packed as torch's weight-only products read them.
+
+The products are private names of torch, take bfloat16 alone, and are fast on some
+processors alone. So `pack` first asks whether they are there, right, and faster than
+float32. Where they aren't, it returns the same numbers as a float32 tensor.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from time import perf_counter
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hardway.gguf import dequantize_f16, nibbles
+from hardway.quantization import (
+    Quantized,
+    asymmetric,
+    dequantize,
+    least_squares,
+    quantize,
+)
+
+WIDTH = 16  # the product of 8 bits reads so many codes at once, past a row's end, too
+BLOCK = 64  # rows that are packed together, or a multiple of them
+BAND = 64 * BLOCK  # rows packed at once: meanwhile each code takes four bytes
+GROUPS = (32, 64, 128)  # sizes of a group that the product of 4 bits takes
+CACHED = 2**18  # numbers quantized at once: they and what is made of them stay cached
+
+
+class Int8Matrix:
+    """A matrix [n_in, n_out] of 8-bit codes, with one scale for each output.
+
+    ``mean`` [n_in] is added to what each row of codes stands for. Its product, which
+    all outputs have in common, is computed apart, because theirs are rounded.
+    """
+
+    few = 16  # vectors; more are worth converting the codes for bfloat16's product
+
+    def __init__(self, quantized: Quantized, mean: Tensor | None = None) -> None:
+        """Take codes whose scales span whole rows, and whose zeros are 0.
+
+        n_in must be a multiple of ``WIDTH``. The codes are copied to where torch aligns
+        its tensors, and so are vectors: the product crashes on others.
+        """
+        self.codes, self.mean = quantized.codes.clone(), mean
+        self.scales = quantized.scales[:, 0].to(torch.bfloat16)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return what some rows of codes stand for: [...] → float32 [..., n_in]."""
+        found = self.codes[rows] * self.scales[rows].float()[..., None]
+        return found if self.mean is None else found + self.mean
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Multiply vectors, rounded to bfloat16: [n, n_in] → [n, n_out].
+
+        The products are rounded to bfloat16.
+        """
+        rounded = x.to(torch.bfloat16, copy=True).contiguous()
+        if len(x) <= self.few:
+            out = torch._weight_int8pack_mm(rounded, self.codes, self.scales)
+        else:
+            out = matmul(rounded, self.codes.T) * self.scales
+        return out if self.mean is None else out + (x @ self.mean)[:, None]
+
+    def dequantize(self) -> Tensor:
+        """Return what the codes stand for, float32 [n_in, n_out]."""
+        return self[torch.arange(len(self.codes))].T
+
+
+class Int4Matrix:
+    """A matrix [n_in, n_out] of 4-bit codes, with scales and zeros for each group.
+
+    The product with ``mean`` [n_in], which all outputs have in common, is computed
+    apart, because theirs are rounded: one more group of inputs takes it off them.
+    """
+
+    few = 64  # vectors; more are worth unpacking the codes for bfloat16's product
+
+    def __init__(self, quantized: Quantized, mean: Tensor | None = None) -> None:
+        """Pack codes from -8 to 7 as they are; scales and zeros become bfloat16."""
+        codes, self.mean = quantized.codes, mean
+        self.n_out, self.n_in = codes.shape
+        steps = torch.stack([quantized.scales.T, quantized.zeros.T], dim=-1)
+        self.group = self.n_in // len(steps)
+        if mean is not None:
+            codes = F.pad(codes, (0, self.group))
+            steps = F.pad(steps, (0, 0, 0, 0, 0, 1))
+            steps[-1, :, 1] = -1  # for codes of 0, what each of them stands for
+        rows = -self.n_out % BLOCK
+        self.packed = pack_codes(F.pad(codes, (0, 0, 0, rows)))
+        self.steps = F.pad(steps, (0, 0, 0, rows)).to(torch.bfloat16)
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return what some rows of codes stand for: [...] → float32 [..., n_in]."""
+        half = half_block()
+        block, row = rows // (2 * half), rows % (2 * half)
+        pairs = self.packed.view(-1, len(self.steps) * self.group, half)
+        shift = (4 * (row // half)).to(torch.uint8)[..., None]
+        codes = ((pairs[block, :, row % half] >> shift) & 15).float() - 8
+        steps = self.steps.transpose(0, 1)[rows].float()[..., None]
+        groups = codes.unflatten(-1, (-1, self.group))
+        groups = groups * steps[..., 0, :] + steps[..., 1, :]
+        values: Tensor = groups.flatten(-2)
+        return values[..., : self.n_in]
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Multiply vectors, rounded to bfloat16: [n, n_in] → [n, n_out].
+
+        The products are rounded to bfloat16.
+        """
+        rounded = x.to(torch.bfloat16).contiguous()
+        if self.mean is None:
+            return self._multiply(rounded)
+        common = (x @ self.mean).to(torch.bfloat16)[:, None]
+        padded = F.pad(common, (0, self.group - 1))
+        return self._multiply(torch.cat([rounded, padded], dim=1)) + common.float()
+
+    def _multiply(self, x: Tensor) -> Tensor:
+        if len(x) <= self.few:
+            out = torch._weight_int4pack_mm_for_cpu(
+                x, self.packed, self.group, self.steps
+            )
+        else:
+            out = matmul(x, self.unpack())
+        return out[:, : self.n_out]
+
+    def unpack(self, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+        """Return what the codes stand for, with all padding: a few passes over memory.
+
+        The codes are exact, what they stand for is rounded to ``dtype``.
+        """
+        half, n_groups = half_block(), len(self.steps)
+        pairs = self.packed.view(torch.int8) ^ -0x78  # each half byte: signed, code - 8
+        pairs = pairs.view(-1, n_groups * self.group, half).transpose(0, 1)
+        codes = torch.empty(*pairs.shape[:2], 2, half, dtype=dtype)
+        codes[:, :, 0] = pairs << 4 >> 4
+        codes[:, :, 1] = pairs >> 4
+        scales, zeros = self.steps.to(dtype).permute(2, 0, 1).contiguous()[:, :, None]
+        return (
+            codes.view(n_groups, self.group, -1).mul_(scales).add_(zeros).flatten(0, 1)
+        )
+
+    def dequantize(self) -> Tensor:
+        """Return what the codes stand for, float32 [n_in, n_out]."""
+        return self.unpack(torch.float32)[: self.n_in, : self.n_out]
+
+
+Packed = Int8Matrix | Int4Matrix
+
+
+def pack(quantized: Quantized) -> Packed | Tensor:
+    """Lay codes out for the product that reads them, without changing any.
+
+    Codes with one scale a row and zeros of 0 make an `Int8Matrix`, those from -8 to 7
+    in groups that the product takes an `Int4Matrix`. For others, and where the product
+    doesn't pay, return what they stand for, float32 [n_in, n_out].
+    """
+    n_groups = quantized.scales.shape[1]
+    low, high = quantized.codes.aminmax()
+    if quantized.codes.shape[1] // n_groups in GROUPS and low >= -8 and high <= 7:
+        if int4_pays():
+            return Int4Matrix(quantized)
+    elif n_groups == 1 and not quantized.zeros.any() and fits_int8(quantized):
+        return Int8Matrix(quantized)
+    return dequantize(quantized).T
+
+
+def read_codes(kind: str, blocks: Tensor, shape: Sequence[int]) -> Quantized:
+    """Take a GGUF's codes as they are, not one changed.
+
+    kind: ``"Q4_0"``, ``"Q4_1"`` or ``"Q8_0"``; blocks: uint8 [n_blocks, bytes per
+    block]; shape: [n_out, n_in]. Codes of 4 bits are stored from 0 to 15 there, and
+    from -8 to 7 here. The scales are float32, so exact, too.
+    """
+    scales = dequantize_f16(blocks[:, :2])
+    zeros = torch.zeros_like(scales)
+    if kind == "Q8_0":
+        codes = blocks[:, 2:].view(torch.int8)
+    else:
+        first = 4 if kind == "Q4_1" else 2
+        codes = nibbles(blocks[:, first:]).view(torch.int8) - 8
+        if kind == "Q4_1":
+            zeros = dequantize_f16(blocks[:, 2:4]) + 8 * scales  # a minimum there
+    n_out = shape[0]
+    return Quantized(
+        codes.reshape(n_out, -1), scales.view(n_out, -1), zeros.view(n_out, -1)
+    )
+
+
+def join(parts: Sequence[Quantized]) -> Quantized:
+    """Stack matrices that multiply the same vectors: one after the other's outputs."""
+    return Quantized(
+        torch.cat([part.codes for part in parts]),
+        torch.cat([part.scales for part in parts]),
+        torch.cat([part.zeros for part in parts]),
+    )
+
+
+def quantize_matrix(matrix: Tensor, kind: str) -> Packed | Tensor:
+    """Quantize a matrix [n_out, n_in] and pack it; kind: ``"int8"`` or ``"int4"``.
+
+    8 bits: by rows, symmetric. 4 bits: by groups of 32, by least squares.
+    """
+    return pack(quantize_codes(matrix, kind))
+
+
+def quantize_table(table: Tensor, kind: str) -> Packed | Tensor:
+    """Quantize embeddings [n_vocab, n_embd] that are the output matrix, too.
+
+    Logits may all lie far from 0, where bfloat16 has no digits left to tell them apart.
+    So what they have in common, the product with the mean embedding, is kept out. In 4
+    bits the embeddings themselves stay as they are: those of frequent tokens lie away
+    from the mean, and lose more when it is taken off. Where no product pays, return
+    what the codes stand for, float32 [n_vocab, n_embd].
+    """
+    mean = table.mean(dim=0)
+    if kind == "int4":
+        quantized = quantize_codes(table, kind)
+        return Int4Matrix(quantized, mean) if int4_pays() else dequantize(quantized)
+    quantized = quantize_codes(table - mean, kind)
+    if fits_int8(quantized):
+        return Int8Matrix(quantized, mean)
+    return dequantize(quantized) + mean
+
+
+def quantize_codes(matrix: Tensor, kind: str) -> Quantized:
+    """Quantize a few rows at a time, which the processor's cache can hold."""
+    bands = matrix.split(max(1, CACHED // matrix.shape[1]))
+    if kind == "int8":
+        parts = [quantize(band, 8, dtype=torch.bfloat16) for band in bands]
+    else:
+        parts = [quantize(band, 4, 32, least_squares, torch.bfloat16) for band in bands]
+    return join(parts)
+
+
+def pack_codes(codes: Tensor) -> Tensor:
+    """Pack codes from -8 to 7, two a byte: int8 [n_out, n_in] → uint8.
+
+    n_out must be a multiple of ``BLOCK``.
+    """
+    bands = (codes.int() + 8 for codes in codes.split(BAND))
+    return torch.cat([torch._convert_weight_to_int4pack_for_cpu(b, 1) for b in bands])
+
+
+def matmul(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply many bfloat16 vectors, in float32 where bfloat16 isn't faster.
+
+    x: [n, n_in]; weight: [n_in, n_out], of any dtype. Returns [n, n_out].
+    """
+    dtype = torch.bfloat16 if bfloat16_pays() else torch.float32
+    return x.to(dtype) @ weight.to(dtype)
+
+
+@cache
+def half_block() -> int:
+    """Ask torch how it packs 4-bit codes, which differs between processors.
+
+    A byte holds a code of one row, and one of the row this many further on. Bytes of
+    neighboring rows follow, then those of the next column, then the next block of rows.
+    Returns 0 where the order is another one.
+    """
+    codes = torch.arange(2 * BLOCK * 32).remainder(13).view(-1, 32).to(torch.int8) - 8
+    packed = pack_codes(codes).flatten()
+    for half in (32, 16):
+        low, high = (codes + 8).view(-1, 2, half, 32).unbind(1)  # [blocks, half, 32]
+        pairs = (low | high << 4).transpose(1, 2).to(torch.uint8)
+        if torch.equal(pairs.flatten(), packed):
+            return half
+    return 0
+
+
+def fits_int8(quantized: Quantized) -> bool:
+    """Return whether to use the product of 8 bits, for codes of this length."""
+    return quantized.codes.shape[1] % WIDTH == 0 and int8_pays()
+
+
+@cache
+def int8_pays() -> bool:
+    """Return whether torch multiplies by 8-bit codes here, faster than by float32."""
+    exact = quantize(_sample(), 8)
+    return _pays(lambda: Int8Matrix(exact), exact)
+
+
+@cache
+def int4_pays() -> bool:
+    """Return whether torch multiplies by 4-bit codes here, faster than by float32."""
+    exact = quantize(_sample(), 4, 32, asymmetric)
+    return _pays(lambda: Int4Matrix(exact), exact) and half_block() > 0
+
+
+@cache
+def bfloat16_pays() -> bool:
+    """Return whether products of many vectors are faster in bfloat16 than float32."""
+    weight = _sample()[:1024]
+    x, rounded = weight[:64], weight.to(torch.bfloat16)
+    return is_faster(lambda: rounded[:64] @ rounded.T, lambda: F.linear(x, weight))
+
+
+def is_faster(run: Callable[[], Tensor], other: Callable[[], Tensor]) -> bool:
+    """Return whether one call's best time beats another's, within a few rounds.
+
+    Other programs can make any call slow, but none fast.
+    """
+    best = [float("inf"), float("inf")]
+    for round in range(50):
+        for i, call in enumerate((run, other)):
+            start = perf_counter()
+            call()
+            best[i] = min(best[i], perf_counter() - start)
+        if round >= 4 and best[0] < best[1]:
+            return True
+    return False
+
+
+def _sample() -> Tensor:
+    """Return a matrix that no processor's caches close to its cores can hold."""
+    return torch.arange(4096 * 1024).sin().view(4096, 1024)
+
+
+def _pays(build: Callable[[], Packed], exact: Quantized) -> bool:
+    x, weight = _sample()[:1], dequantize(exact)
+    expected = F.linear(x, weight)
+    try:
+        matrix = build()
+        found = matrix.multiply(x).float()
+    except (AttributeError, RuntimeError):  # no such product, or none for this machine
+        return False
+    is_right = (found - expected).abs().max() < 0.02 * expected.abs().max()
+    return bool(is_right) and is_faster(
+        lambda: matrix.multiply(x), lambda: F.linear(x, weight)
+    )
