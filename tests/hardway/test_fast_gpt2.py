@@ -417,12 +417,6 @@ def test_load_takes_a_device() -> None:
     assert model(torch.tensor([1, 2])).shape == (2, 50257)
 
 
-@pytest.mark.parametrize("quantize", ["int8", 8, True])
-def test_load_refuses_to_quantize(quantize: Any) -> None:
-    with refuses("quantize"):
-        hardway.load("pocket", quantize=quantize)
-
-
 @pytest.mark.parametrize("dtype", [torch.int64, 0, "", False, "float16"], ids=repr)
 def test_load_refuses_a_dtype_without_fractions(dtype: Any) -> None:
     """None alone stands for the default, and nothing else that counts as false."""

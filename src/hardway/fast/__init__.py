@@ -8,6 +8,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from hardway.checks import safe_repr
+
 if TYPE_CHECKING:
     import torch
 
@@ -30,28 +32,50 @@ def __getattr__(name: str) -> Any:
 def load(
     name_or_path: str | os.PathLike[str] = "pocket",
     dtype: "torch.dtype | None" = None,
-    quantize: None = None,
+    quantize: str | None = None,
     device: "torch.device | str" = "cpu",
 ) -> "FastGPT2 | FastLlama":
     """Load a known model, or one from a directory or a GGUF file, as its fast version.
 
-    dtype: that of the weights, float32 by default. ``quantize`` may only be None so
-    far. Raises what the ``from_pretrained`` of `hardway.model.GPT2` and of
+    dtype: that of the weights, float32 by default. quantize: ``"int8"`` or ``"int4"``,
+    which runs on a CPU alone, in the dtypes its products take. Raises `ValueError` for
+    it with a dtype, and what the ``from_pretrained`` of `hardway.model.GPT2` and of
     `hardway.llama.Llama` do.
     """
     import torch
 
     from hardway.config import model_type
-    from hardway.fast.gpt2 import FastGPT2
+    from hardway.fast.gpt2 import FastGPT2, QuantizedGPT2
     from hardway.fast.llama import FastLlama
     from hardway.hub import weights
 
-    if quantize is not None:
-        raise ValueError(f"quantize must be None, got {quantize!r}")
-    dtype = torch.float32 if dtype is None else dtype
     is_llama = model_type(weights(name_or_path)) == "llama"
-    family = FastLlama if is_llama else FastGPT2
-    return family.from_pretrained(name_or_path, dtype, device)
+    if quantize is None:
+        dtype = torch.float32 if dtype is None else dtype
+        family = FastLlama if is_llama else FastGPT2
+        return family.from_pretrained(name_or_path, dtype, device)
+    _check_quantize(quantize, dtype, device)
+    if is_llama:
+        raise ValueError(f"quantize must be None for a Llama, got {quantize!r}")
+    exact = FastGPT2.from_pretrained(name_or_path)
+    return QuantizedGPT2(exact.config, exact.weights, quantize)
+
+
+def _check_quantize(quantize: object, dtype: object, device: object) -> None:
+    """Raise `ValueError` for bits there are none of, a dtype, or another device."""
+    if quantize not in ("int8", "int4"):
+        raise ValueError(
+            f"quantize must be None, 'int8' or 'int4', got {safe_repr(quantize)}"
+        )
+    if dtype is not None:
+        raise ValueError(
+            f"dtype must be None with quantize = {quantize!r}, got {safe_repr(dtype)}"
+        )
+    if str(device) != "cpu":
+        raise ValueError(
+            f"device must be 'cpu' with quantize = {quantize!r}, "
+            f"got {safe_repr(device)}"
+        )
 
 
 def load_tokenizer(

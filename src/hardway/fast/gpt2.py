@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Self
 
+import torch
 from torch import Tensor
 
-from hardway import checkpoint
+from hardway import checkpoint, inputs
 from hardway.attention import Weights
 from hardway.config import Config
-from hardway.embeddings import embed
-from hardway.fast.linear import layer_norm, linear, pack_weight
+from hardway.fast.linear import is_matrix, layer_norm, linear, pack_weight
+from hardway.fast.packed import Packed, quantize_matrix, quantize_table
 from hardway.fast.ragged import Attend, Ragged
-from hardway.model import GPT2
+from hardway.model import GPT2, Trace
 
 
 class FastGPT2(Ragged, GPT2):
@@ -22,6 +24,8 @@ class FastGPT2(Ragged, GPT2):
         checked = checkpoint.check_weights(config, weights)
         packed = {name: pack_weight(name, weight) for name, weight in checked.items()}
         super().__init__(config, packed)
+        self.table: Tensor | Packed = self.wte  # read by rows
+        self.head: Tensor | Packed = self.wte.T  # read whole
 
     def forward(
         self,
@@ -31,7 +35,7 @@ class FastGPT2(Ragged, GPT2):
         rows: Tensor | None = None,
     ) -> Tensor:
         """Run N tokens of any sequences; see `hardway.fast.ragged.Ragged.forward`."""
-        x = embed(tokens, positions, self.wte, self.wpe).to(self.compute_dtype)
+        x = (self.table[tokens] + self.wpe[positions]).to(self.compute_dtype)
         n_head, epsilon = self.config.n_head, self.config.layer_norm_epsilon
         for layer, block in enumerate(self.blocks):
             wanted = rows if layer == self.config.n_layer - 1 else None
@@ -39,7 +43,63 @@ class FastGPT2(Ragged, GPT2):
                 x, block, n_head, epsilon, partial(attend, layer), wanted
             )
         x = layer_norm(x, **self.ln_f, epsilon=epsilon)
-        return linear(x, self.wte.T).float()
+        return linear(x, self.head).float()
+
+
+class QuantizedGPT2(FastGPT2):
+    """A `FastGPT2` whose matrices take 8 or 4 bits a number.
+
+    ``packed`` holds them by their names, the embeddings of tokens included; ``weights``
+    the rest in float32: embeddings of positions, norms and biases. Products round their
+    vectors to bfloat16. The residual stream, attention and the cache are float32.
+    """
+
+    def __init__(
+        self, config: Config, weights: Mapping[str, Tensor], kind: str
+    ) -> None:
+        """Quantize float32 weights on a CPU; kind: ``"int8"`` or ``"int4"``.
+
+        Raises `ValueError` for 4 bits where n_embd is not a multiple of 32.
+        """
+        super().__init__(config, weights)
+        matrices = [
+            name for name, weight in self.weights.items() if is_matrix(name, weight)
+        ]
+        self.packed: dict[str, Tensor | Packed] = {
+            name: quantize_matrix(self.weights.pop(name).T, kind) for name in matrices
+        }
+        self.blocks = list(checkpoint.nest(self.weights | self.packed)["h"].values())
+        self.table = quantize_table(self.weights.pop("wte.weight"), kind)
+        self.head = self.table.T if isinstance(self.table, Tensor) else self.table
+        self.packed["wte.weight"] = self.table
+        del self.wte
+
+    def dequantize(self) -> GPT2:
+        """Return the taught model with what the codes stand for, in float32."""
+        matrices = {
+            name: weight if isinstance(weight, Tensor) else weight.dequantize()
+            for name, weight in self.packed.items()
+        }
+        if not isinstance(self.table, Tensor):
+            matrices["wte.weight"] = matrices["wte.weight"].T
+        return GPT2(self.config, self.weights | matrices)
+
+    def trace(self, tokens: Tensor) -> Trace:
+        """Run one sequence, int64 [T], through the dequantized model, in float32."""
+        return self.dequantize().trace(tokens)
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Like `hardway.model.GPT2.logits`, with the quantized head."""
+        x = layer_norm(x, **self.ln_f, epsilon=self.config.layer_norm_epsilon)
+        return linear(x, self.head).float()
+
+    def to(self, device: torch.device | str) -> Self:
+        """Return the model itself for a CPU: the packed products run nowhere else."""
+        if inputs.check_device(device).type != "cpu":
+            raise ValueError(
+                f"device must be 'cpu' for a quantized model, got {device!r}"
+            )
+        return self
 
 
 def transformer_block(
