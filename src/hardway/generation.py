@@ -2,7 +2,8 @@
 
 import codecs
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Protocol, TypedDict, Unpack
+from functools import partial
+from typing import Protocol, Unpack
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from hardway import checks, inputs
 from hardway.inputs import ModelConfig
 from hardway.kv_cache import KVCache
-from hardway.sampling import Sampler
+from hardway.sampling import Adjustments, Sampler
 from hardway.tokenizer import Tokenizer
 
 
@@ -32,12 +33,13 @@ class LanguageModel(Protocol):
         ...
 
 
-class Sampling(TypedDict, total=False):
+class Sampling(Adjustments, total=False):
     """How each token is chosen: the arguments of `hardway.sampling.Sampler`."""
 
     temperature: float
     top_k: int | None
     top_p: float | None
+    min_p: float | None
     seed: int | None
 
 
@@ -82,17 +84,21 @@ def stream_text(
     tokenizer: Tokenizer,
     prompt: str,
     max_new_tokens: int,
+    *,
+    stop: str | Iterable[str] = (),
     **options: Unpack[Options],
 ) -> Iterator[str]:
     """Like `stream`, but yield text: complete characters, never half of one.
 
-    Raises `ValueError` for an empty prompt, and for a tokenizer that is not the
-    model's.
+    The text ends before the first of the strings in ``stop``. Raises `ValueError` for
+    an empty prompt or stop string, and for a tokenizer that is not the model's.
     """
+    stop = inputs.check_stop(stop)
     inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
     prompt_ids = tokenizer.encode(checks.not_empty("prompt", prompt))
     ids = stream(model, prompt_ids, max_new_tokens, **options)
-    return decode_stream(tokenizer, ids)
+    pieces = decode_stream(tokenizer, ids)
+    return stop_at(pieces, stop) if stop else pieces
 
 
 def generate_batch(
@@ -131,8 +137,9 @@ def decode_steps(
         inputs.check_prompt(ids, max_new_tokens, model.config)
         for ids in checks.items("prompts", prompts)
     ]
-    Sampler(**sampling)  # checks the options, even where there is no prompt
-    samplers = [Sampler(**sampling) for _ in sequences]  # with one seed, all the same
+    make = partial(new_sampler, model.config, max_new_tokens, **sampling)
+    stops |= make().stop_ids  # checks the options, even where there is no prompt
+    samplers = [make() for _ in sequences]  # with one seed, all the same
     if use_cache:
         return cached_steps(model, sequences, max_new_tokens, samplers, stops)
     return (
@@ -142,52 +149,66 @@ def decode_steps(
     )
 
 
+def new_sampler(
+    config: ModelConfig, max_new_tokens: int, **sampling: Unpack[Sampling]
+) -> Sampler:
+    """Make the sampler of one text, of at most ``max_new_tokens``.
+
+    Raises `ValueError` for an option out of range, or of another vocabulary.
+    """
+    constraint = sampling.get("constraint")
+    inputs.check_options(config.n_vocab, sampling.get("logit_bias"), constraint)
+    if constraint is not None:
+        sampling["constraint"] = constraint.within(max_new_tokens)
+    return Sampler(**sampling)
+
+
 def uncached_steps(
     model: LanguageModel,
-    ids: Sequence[int],
+    prompt_ids: Sequence[int],
     max_new_tokens: int,
     sampler: Sampler,
     stops: Collection[int],
 ) -> Iterator[int]:
     """Plain loop: every token runs the whole text through the model again."""
-    ids = list(ids)
+    new_ids: list[int] = []
     for step in range(max_new_tokens):
-        logits = model(torch.tensor(ids), last_only=True)[-1]
+        logits = model(torch.tensor([*prompt_ids, *new_ids]), last_only=True)[-1]
         inputs.check_finite_logits(logits, step)
-        id = sampler.choose(logits, ids)
+        id = sampler.choose(logits, prompt_ids, new_ids)
         if id in stops:
             return
-        ids.append(id)
+        new_ids.append(id)
         yield id
 
 
 def cached_steps(
-    model: LanguageModel, sequences: Sequence[Sequence[int]], max_new_tokens: int,
+    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int,
     samplers: Sequence[Sampler], stops: Collection[int], cache: KVCache | None = None,
 ) -> Iterator[tuple[int, int]]:  # fmt: skip
     """Loop with a KV cache: the prompts once, then one token per sequence and step.
 
-    A ``cache`` that already holds the beginning of the sequences saves processing it.
+    A ``cache`` that already holds the beginning of the prompts saves processing it.
     """
-    texts = [list(ids) for ids in sequences]
-    active = set(range(len(texts)) if max_new_tokens else ())
+    new_ids: list[list[int]] = [[] for _ in prompts]
+    active = set(range(len(prompts)) if max_new_tokens else ())
     if not active:
         return
-    tokens, n_pad = pad_left(texts)
-    cache = cache or model.new_cache(len(texts), tokens.shape[1] + max_new_tokens)
+    tokens, n_pad = pad_left(prompts)
+    cache = cache or model.new_cache(len(prompts), tokens.shape[1] + max_new_tokens)
     tokens = tokens[:, cache.length :]
     for step in range(max_new_tokens):
         logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
         inputs.check_finite_logits(logits, step, active)
         for i in sorted(active):
-            texts[i].append(samplers[i].choose(logits[i], texts[i]))
-            if texts[i][-1] in stops:
+            new_ids[i].append(samplers[i].choose(logits[i], prompts[i], new_ids[i]))
+            if new_ids[i][-1] in stops:
                 active.remove(i)
             else:
-                yield i, texts[i][-1]
+                yield i, new_ids[i][-1]
         if not active:
             return
-        tokens = torch.tensor([ids[-1:] for ids in texts])
+        tokens = torch.tensor([ids[-1:] for ids in new_ids])
 
 
 def pad_left(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
@@ -213,3 +234,35 @@ def decode_stream(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:
             yield text
     if text := decoder.decode(b"", final=True):
         yield text
+
+
+def stop_at(pieces: Iterable[str], stop: Collection[str]) -> Iterator[str]:
+    """Pass a text on until one of the ``stop`` strings is complete in it.
+
+    What may be the beginning of one is held back, so that no part of it is ever
+    yielded. Where one piece of the text ends and the next begins makes no difference.
+    """
+    text = ""  # not yielded yet
+    for piece in pieces:
+        for character in piece:
+            text += character
+            if found := [end for end in stop if text.endswith(end)]:
+                if before := text.removesuffix(max(found, key=len)):
+                    yield before
+                return
+        n = len(text) - n_held_back(text, stop)
+        if n:
+            yield text[:n]
+        text = text[n:]
+    if text:
+        yield text
+
+
+def n_held_back(text: str, stop: Iterable[str]) -> int:
+    """Return how many of the last characters may be the beginning of a stop string.
+
+    >>> n_held_back("to be or", ["orange", "be"])
+    2
+    """
+    beginnings = (end[:n] for end in stop for n in range(len(end)))
+    return max(len(start) for start in beginnings if text.endswith(start))

@@ -1,12 +1,12 @@
 """Check the arguments of a model: tokens, padding, caches, dtypes, memory."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from hardway.checks import integer, safe_repr, token_ids
+from hardway.checks import integer, items, number, safe_repr, token_ids
 
 MAX_BYTES = 2**33  # 8 GiB: a larger tensor is almost certainly a mistake
 
@@ -76,6 +76,60 @@ def check_vocabularies(model_size: int, tokenizer_size: int) -> None:
             f"tokenizer must have the model's n_vocab = {model_size}, "
             f"got {tokenizer_size}: load both from the same place"
         )
+
+
+def check_bias(logit_bias: Any) -> dict[int, float]:
+    """Return a logit bias as plain numbers by plain ids; None is no bias.
+
+    Raises `ValueError` for what doesn't map ids to numbers from -100 to 100.
+    """
+    if logit_bias is None:
+        return {}
+    if not isinstance(logit_bias, Mapping):
+        raise ValueError(
+            "logit_bias must map token ids to numbers, or be None, "
+            f"got {safe_repr(logit_bias)}"
+        )
+    return {
+        integer("logit_bias: each id", id): number(f"logit_bias[{id}]", x, -100, 100)
+        for id, x in logit_bias.items()
+    }
+
+
+def check_constraint(constraint: Any) -> None:
+    """Raise `ValueError` for a constraint without what `Sampler` needs of one."""
+    names = ("n_vocab", "eot_id", "allowed", "within")
+    if constraint is not None and not all(hasattr(constraint, name) for name in names):
+        raise ValueError(
+            "constraint must be made with hardway.decoding.Regex or JsonSchema, or be "
+            f"None, got {safe_repr(constraint)}"
+        )
+
+
+def check_options(n_vocab: int, logit_bias: Any, constraint: Any) -> None:
+    """Raise `ValueError` for a bias or a constraint of another vocabulary."""
+    token_ids("logit_bias", check_bias(logit_bias), n_vocab)
+    check_constraint(constraint)
+    if constraint is not None and constraint.n_vocab != n_vocab:
+        raise ValueError(
+            f"constraint must be made with the model's tokenizer, of {n_vocab} tokens, "
+            f"got one of {constraint.n_vocab}"
+        )
+
+
+def check_stop(stop: Any) -> tuple[str, ...]:
+    """Return stop strings as a tuple; a single one may stand alone.
+
+    Raises `ValueError` for anything that isn't text, and for an empty string.
+    """
+    found = (stop,) if isinstance(stop, str) else tuple(items("stop", stop))
+    for text in found:
+        if not isinstance(text, str) or not text:
+            raise ValueError(
+                f"stop must hold strings of at least one character, got "
+                f"{safe_repr(text)}"
+            )
+    return found
 
 
 def is_usable(dtype: object) -> bool:

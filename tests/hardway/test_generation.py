@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -22,6 +22,7 @@ from hardway.generation import (
     generate,
     generate_batch,
     pad_left,
+    stop_at,
     stream,
     stream_text,
     uncached_steps,
@@ -355,8 +356,8 @@ def test_the_options_of_text_are_given_by_name(tokenizer: Tokenizer) -> None:
     stub, run = Stub(refuse, n_vocab=50257), stream_text
     with pytest.raises(TypeError, match="positional argument"):
         run(stub, tokenizer, "a", 3, 0.7)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="unexpected keyword argument 'stop'"):
-        run(stub, tokenizer, "a", 3, stop=0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stops'"):
+        run(stub, tokenizer, "a", 3, stops=0)  # type: ignore[call-arg]
 
 
 @MODES
@@ -718,3 +719,157 @@ def test_the_fast_model_writes_what_the_taught_one_does(
 def test_steps_name_prompts_that_cannot_be_iterated_over() -> None:
     with refuses("prompts"):
         decode_steps(random_model(), 5, 3)  # type: ignore[arg-type]
+
+
+# --- stop strings ---
+
+
+def cut(text: str, stop: list[str]) -> str:
+    """What `stop_at` has to leave: up to the stop string that is complete first."""
+    ends = [(text.find(end) + len(end), -len(end)) for end in stop if end in text]
+    if not ends:
+        return text
+    end, length = min(ends)
+    return text[: end + length]
+
+
+PARTS = st.lists(st.text("abc\n", max_size=5), max_size=8)
+STOPS = st.lists(st.text("abc\n", min_size=1, max_size=4), min_size=1, max_size=4)
+
+
+@given(pieces=PARTS, stop=STOPS)
+@example(pieces=["ab", "cab", "cd"], stop=["abcd"])
+@example(pieces=["aab"], stop=["ab"])
+@example(pieces=["abcd"], stop=["bc", "abcd", "abc"])
+def test_a_text_ends_before_its_first_stop_string(
+    pieces: list[str], stop: list[str]
+) -> None:
+    """Wherever the pieces begin and end; and nothing that is yielded is empty."""
+    found = list(stop_at(pieces, stop))
+    assert "".join(found) == cut("".join(pieces), stop)
+    assert all(found)
+
+
+@given(pieces=PARTS, stop=STOPS)
+def test_text_is_held_back_no_longer_than_it_has_to_be(
+    pieces: list[str], stop: list[str]
+) -> None:
+    """After each piece, what is missing could still become a stop string."""
+    for n in range(len(pieces) + 1):
+        whole = "".join(pieces[:n])
+        if any(end in whole for end in stop):
+            return
+        missing = whole
+        stream_of_pieces = stop_at(iter([*pieces[:n], "\0"]), stop)
+        for piece in stream_of_pieces:
+            if "\0" in piece:
+                break
+            missing = missing.removeprefix(piece)
+        assert any(end.startswith(missing) for end in stop)
+
+
+def test_no_token_is_computed_after_a_stop_string() -> None:
+    tokenizer = Tokenizer.from_pretrained("pocket")
+    ids = tokenizer.encode("One fox.\n\nTwo foxes.")
+    stub = saying(ids, tokenizer.n_vocab)
+    found = stream_text(stub, tokenizer, "a", len(ids), stop="\n\n")
+    assert "".join(found) == "One fox."
+    written = tokenizer.decode(ids[: len(stub.fed)])
+    assert written.rstrip("\n") == "One fox."
+    stub = saying(ids, tokenizer.n_vocab)
+    found = stream_text(stub, tokenizer, "a", len(ids), stop=("Fox", "x.\n\nTw"))
+    assert "".join(found) == "One fo"
+
+
+def test_a_stop_string_may_end_inside_a_character_of_several_tokens() -> None:
+    tokenizer = Tokenizer.from_pretrained("pocket")
+    text = "a fox 🦊 and a ☃ snowman"
+    ids = tokenizer.encode(text)
+    for stop in ("🦊", "☃", " ☃ sn", "🦊 and"):
+        stub = saying(ids, tokenizer.n_vocab)
+        found = list(stream_text(stub, tokenizer, "a", len(ids), stop=[stop]))
+        assert "".join(found) == text[: text.index(stop)]
+
+
+@pytest.mark.parametrize("stop", ["", ["a", ""], [1], 5, None, [b"a"]])
+def test_a_bad_stop_string_is_refused_before_any_work(stop: Any) -> None:
+    tokenizer = Tokenizer.from_pretrained("pocket")
+    with refuses("stop"):
+        stream_text(Stub(refuse, tokenizer.n_vocab), tokenizer, "a", 3, stop=stop)
+
+
+# --- penalties, bias and constraints ---
+
+
+@dataclass
+class Countdown:
+    """Allow a text of just these ids, in this order, and then the end."""
+
+    ids: list[int]
+    n_vocab: int = SMALL.n_vocab
+    eot_id: int = 96
+    n_max: int | None = None
+
+    def allowed(self, new_ids: Any) -> Tensor:
+        assert self.n_max == 9
+        mask = torch.zeros(self.n_vocab, dtype=torch.bool)
+        mask[[*self.ids, self.eot_id][len(new_ids)]] = True
+        return mask
+
+    def within(self, max_new_tokens: int) -> "Countdown":
+        return Countdown(self.ids, self.n_vocab, self.eot_id, max_new_tokens)
+
+
+@MODES
+@WAYS
+def test_a_constraint_decides_and_ends_the_text(
+    model: GPT2, use_cache: bool, how: dict[str, Any]
+) -> None:
+    options = how | {"use_cache": use_cache, "constraint": Countdown([7, 3, 3, 90])}
+    assert generate(model, PROMPT, 9, **options) == [7, 3, 3, 90]
+    assert generate_batch(model, [PROMPT, [1]], 9, **options) == [[7, 3, 3, 90]] * 2
+
+
+@MODES
+def test_penalties_see_prompt_and_output_of_their_own_sequence(
+    model: GPT2, use_cache: bool
+) -> None:
+    prompts = [PROMPT, [42, 7, 42, 7], [9]]
+    for penalty in (
+        {"repetition_penalty": 1.9}, {"presence_penalty": 2.0},
+        {"frequency_penalty": -2.0}, {"logit_bias": {5: 3.5}},
+    ):  # fmt: skip
+        options: dict[str, Any] = {"use_cache": use_cache} | penalty
+        alone = [generate(model, ids, 12, **options) for ids in prompts]
+        assert generate_batch(model, prompts, 12, **options) == alone
+        assert alone != generate_batch(model, prompts, 12)
+        for prompt, ids in zip(prompts, alone, strict=True):
+            sampler = Sampler(**penalty)  # type: ignore[arg-type]
+            rows = model(torch.tensor(prompt + ids))[len(prompt) - 1 : -1]
+            for n, row in enumerate(rows):
+                assert sampler.choose(row, prompt, ids[:n]) == ids[n]
+
+
+@MODES
+def test_greedy_with_a_repetition_penalty_equals_transformers(
+    model: GPT2, use_cache: bool
+) -> None:
+    expected = as_transformers(model).generate(
+        torch.tensor([PROMPT]), attention_mask=torch.ones(1, 3, dtype=torch.int64),
+        do_sample=False, max_new_tokens=25, pad_token_id=0, repetition_penalty=1.3,
+    )  # fmt: skip
+    found = generate(model, PROMPT, 25, use_cache=use_cache, repetition_penalty=1.3)
+    assert found == expected[0, 3:].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("each of logit_bias", {"logit_bias": {SMALL.n_vocab: 1.0}}),
+        ("constraint", {"constraint": Countdown([1], n_vocab=5)}),
+    ],
+)
+def test_options_of_another_vocabulary_are_refused(name: str, value: Any) -> None:
+    for start in starts(PROMPT, {"max_new_tokens": 1} | value):
+        with refuses(name):
+            start(Stub(refuse))

@@ -1,6 +1,8 @@
 """Sampling against transformers and plain Python, in the one order it has."""
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -10,13 +12,24 @@ import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from torch import Tensor
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+from transformers import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from hardway.sampling import (
     Sampler,
+    add_bias,
     apply_temperature,
+    keep_allowed,
+    keep_min_p,
     keep_top_k,
     keep_top_p,
+    penalize_count,
+    penalize_repetition,
     sample,
 )
 from refusals import BAD_OPTIONS, refuses
@@ -262,19 +275,20 @@ def test_greedy_gives_all_to_the_first_of_the_highest(
 
 
 def test_a_processor_gets_the_ids_so_far() -> None:
-    """Those of today do not look at them; one that is added does."""
+    """A processor that is added comes last, and greedy decoding runs it too."""
     seen: list[Any] = []
 
-    def never_again(logits: Tensor, ids: Any) -> Tensor:
-        seen.append(list(ids))
-        return logits.index_fill(0, torch.tensor(ids), -torch.inf)
+    def never_again(logits: Tensor, prompt_ids: Any, new_ids: Any) -> Tensor:
+        seen.append((list(prompt_ids), list(new_ids)))
+        ids = torch.tensor([*prompt_ids, *new_ids])
+        return logits.index_fill(0, ids, -torch.inf)
 
     for temperature in (0.0, 0.01):
         sampler = Sampler(temperature, seed=0)
         sampler.processors.append(never_again)
         assert sampler.choose(torch.tensor([1.0, 2.0, 3.0]), [2]) == 1
-        assert sampler.probabilities(torch.tensor([1.0, 2.0, 3.0]), [2, 1])[0] == 1
-    assert seen == [[2], [2, 1]] * 2
+        assert sampler.probabilities(torch.tensor([1.0, 2.0, 3.0]), [2], [1])[0] == 1
+    assert seen == [([2], []), ([2], [1])] * 2
 
 
 # What the same calls drew before sampling had a module of its own.
@@ -333,3 +347,171 @@ def test_a_temperature_that_is_zero_as_a_float_is_greedy(zero: Any) -> None:
     sampler = Sampler(zero)
     assert sampler.is_greedy is True
     assert sampler.choose(torch.tensor([1.0, 3.0, 2.0])) == 1
+
+
+# --- penalties, bias, masks, min-p ---
+
+SEEN = st.lists(st.integers(0, 39), max_size=12)
+
+
+@given(logits=LOGITS, p=st.floats(0, 1))
+@example(logits=torch.tensor([0.5, 0.25, 0.125, 0.125]).log(), p=0.5)  # equal: kept
+def test_min_p_equals_transformers(logits: Tensor, p: float) -> None:
+    original = logits.clone()
+    theirs = MinPLogitsWarper(p)(NO_IDS, logits[None])[0]
+    assert torch.equal(keep_min_p(logits, p), theirs)
+    assert torch.equal(logits, original)
+
+
+@given(logits=LOGITS, prompt=SEEN, new=SEEN, penalty=st.floats(0.01, 10))
+def test_repetition_penalty_equals_transformers(
+    logits: Tensor, prompt: list[int], new: list[int], penalty: float
+) -> None:
+    """Prompt and output, once for each token that occurs."""
+    ids = [id % len(logits) for id in prompt + new]
+    theirs = RepetitionPenaltyLogitsProcessor(penalty)(
+        torch.tensor([ids], dtype=torch.int64), logits[None].clone()
+    )[0]
+    for n in (0, len(ids) // 2, len(ids)):
+        sampler = Sampler(repetition_penalty=penalty)
+        found = sampler.process(logits, ids[:n], ids[n:])
+        torch.testing.assert_close(found, theirs)
+
+
+@given(
+    logits=LOGITS,
+    prompt=SEEN,
+    new=SEEN,
+    frequency=st.floats(-2, 2),
+    presence=st.floats(-2, 2),
+)
+def test_frequency_and_presence_penalties_are_openais_formula(
+    logits: Tensor, prompt: list[int], new: list[int], frequency: float, presence: float
+) -> None:
+    """mu[j] - c[j] * frequency - (c[j] > 0) * presence, c over the output alone."""
+    new = [id % len(logits) for id in new]
+    expected = logits.double().tolist()
+    for j in range(len(expected)):
+        count = sum(id == j for id in new)
+        expected[j] -= count * frequency
+        expected[j] -= float(count > 0) * presence
+    options = {"frequency_penalty": frequency, "presence_penalty": presence}
+    found = Sampler(**options).process(logits, prompt, new)
+    wanted = torch.tensor(expected, dtype=torch.float32)
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+
+
+@given(logits=LOGITS, bias=st.dictionaries(st.integers(0, 39), st.floats(-100, 100)))
+def test_a_bias_is_added(logits: Tensor, bias: dict[int, float]) -> None:
+    bias = {id: value for id, value in bias.items() if id < len(logits)}
+    found = Sampler(logit_bias=bias).process(logits)
+    expected = [x + bias.get(i, 0) for i, x in enumerate(logits.tolist())]
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_golden_values() -> None:
+    """Computed with transformers, and by hand where it has none."""
+    logits = torch.tensor([2.0, 1.0, 0.0, -1.0, -2.0])
+    found = Sampler(repetition_penalty=1.5).process(logits, [0], [3])
+    assert found.tolist() == pytest.approx([4 / 3, 1, 0, -1.5, -2])
+    counted = Sampler(frequency_penalty=0.5, presence_penalty=0.25)
+    found = counted.process(logits, [1, 1, 4], [0, 3, 0])
+    assert found.tolist() == [0.75, 1, 0, -1.75, -2]
+    assert kept_by(keep_min_p(logits, 0.1)) == [0, 1, 2]
+    warm_first = Sampler(2.0, min_p=0.2).process(logits)
+    assert kept_by(warm_first) == [0, 1, 2, 3]
+    assert kept_by(apply_temperature(keep_min_p(logits, 0.2), 2)) == [0, 1]
+
+
+def kept_by(logits: Tensor) -> list[int]:
+    return logits.isfinite().nonzero()[:, 0].tolist()
+
+
+@dataclass
+class OneOf:
+    """A constraint: just these tokens, always."""
+
+    ids: list[int]
+    n_vocab: int = 5
+    eot_id: int = 4
+
+    def allowed(self, new_ids: Sequence[int]) -> Tensor:
+        return torch.isin(torch.arange(self.n_vocab), torch.tensor(self.ids))
+
+    def within(self, max_new_tokens: int) -> "OneOf":
+        return self
+
+
+def test_the_whole_order() -> None:
+    """Constraint and bias, penalties, temperature, top-k, top-p, min-p.
+
+    Every neighbor is exchanged, and makes a difference.
+    """
+    logits = torch.tensor([3.0, 2.5, 1.0, 0.5, -1.0])
+    steps = [
+        lambda x: keep_allowed(x, OneOf([0, 1, 2, 3]).allowed([])),
+        lambda x: add_bias(x, {4: 9.0, 0: -3.5, 3: 1.0}),
+        lambda x: penalize_repetition(x, [0, 1, 3], 2.0),
+        lambda x: penalize_count(x, [1, 1, 3], 0.25, 0.5),
+        lambda x: apply_temperature(x, 0.8),
+        lambda x: keep_top_k(x, 3),
+        lambda x: keep_top_p(x, 0.8),
+        lambda x: keep_min_p(x, 0.7),
+    ]
+    sampler = Sampler(
+        0.8, 3, 0.8, None, 0.7, logit_bias={4: 9.0, 0: -3.5, 3: 1.0},
+        constraint=OneOf([0, 1, 2, 3]), repetition_penalty=2.0,
+        frequency_penalty=0.25, presence_penalty=0.5,
+    )  # fmt: skip
+    found = sampler.process(logits, [0], [1, 1, 3])
+    assert torch.equal(found, run(steps, logits))
+    assert not torch.equal(found, run(steps[::-1], logits))
+    assert sampler.stop_ids == {4}
+
+
+def run(steps: list[Any], logits: Tensor) -> Tensor:
+    for step in steps:
+        logits = step(logits)
+    return logits
+
+
+def test_without_options_nothing_runs() -> None:
+    assert Sampler().processors == []
+    assert len(Sampler(1.0).processors) == 1
+    off = Sampler(
+        0.0, logit_bias={}, repetition_penalty=1, frequency_penalty=0, min_p=0.5
+    )
+    assert off.processors == []
+    assert off.stop_ids == set()
+
+
+def test_greedy_takes_the_highest_after_the_adjustments() -> None:
+    logits = torch.tensor([3.0, 2.0, 1.0, 0.0, -1.0])
+    assert Sampler(repetition_penalty=2.0).choose(logits, [0]) == 1
+    assert Sampler(presence_penalty=2).choose(logits, [1], [0]) == 1
+    assert Sampler(frequency_penalty=1).choose(logits, [1], [0, 0, 0, 1, 1]) == 2
+    assert Sampler(logit_bias={4: 5}).choose(logits) == 4
+    assert Sampler(constraint=OneOf([2, 3])).choose(logits) == 2
+    assert Sampler(constraint=OneOf([2, 3])).probabilities(logits).tolist()[2] == 1
+
+
+def test_what_is_not_allowed_is_never_drawn() -> None:
+    """Whatever is added to its logit."""
+    sampler = Sampler(
+        5.0, seed=0, constraint=OneOf([1, 3]), logit_bias={0: 100.0, 2: 100.0}
+    )
+    drawn = {sampler.choose(torch.zeros(5)) for _ in range(50)}
+    assert drawn == {1, 3}
+
+
+def test_adjustments_take_rows() -> None:
+    """As `probabilities` does: [..., n_vocab]."""
+    sampler = Sampler(
+        1.0, logit_bias={1: 2.0}, constraint=OneOf([0, 1, 2]), repetition_penalty=1.5,
+        frequency_penalty=0.5, min_p=0.2,
+    )  # fmt: skip
+    rows = torch.randn(2, 3, 5, generator=torch.Generator().manual_seed(0))
+    found = sampler.probabilities(rows, [0], [1, 2])
+    for i, j in itertools.product(range(2), range(3)):
+        one = sampler.probabilities(rows[i, j], [0], [1, 2])
+        torch.testing.assert_close(found[i, j], one)
