@@ -4,12 +4,19 @@ Two special tokens mark where a message starts and where it ends; everything els
 ordinary text. SmolLM2 was trained on conversations in this format.
 """
 
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Unpack
 
 from hardway import checks, conversation, inputs
-from hardway.generation import LanguageModel, Sampling, cached_steps, decode_stream
+from hardway.generation import (
+    LanguageModel,
+    Sampling,
+    cached_steps,
+    decode_stream,
+    new_sampler,
+    stop_at,
+)
 from hardway.sampling import Sampler
 from hardway.tokenizer import Tokenizer
 
@@ -98,18 +105,22 @@ class Chat:
         return [*self.system, *chain.from_iterable(self.turns)]
 
     def send(
-        self, text: str, max_new_tokens: int = 256, **options: Unpack[Sampling]
-    ) -> Generator[str]:
+        self, text: str, max_new_tokens: int = 256, *, stop: str | Iterable[str] = (),
+        **options: Unpack[Sampling],
+    ) -> Generator[str]:  # fmt: skip
         """Send a message, and yield the text of the reply as it is generated.
 
-        A reply that isn't read to its end stops where its reader did, at the latest
-        when the next message is sent. Where the context is full, the oldest turns are
-        dropped, and what is left is processed again. Raises `ValueError`, before any
-        work, for an argument out of range and a message too long for the context.
+        It ends before the first of the strings in ``stop``, whose tokens the
+        conversation still holds. A reply that isn't read to its end stops where its
+        reader did, at the latest when the next message is sent. Where the context is
+        full, the oldest turns are dropped, and what is left is processed again. Raises
+        `ValueError`, before any work, for an argument out of range and a message too
+        long for the context.
         """
         checks.check_text(text, self.tokenizer.missing)
         max_new_tokens = checks.integer("max_new_tokens", max_new_tokens)
-        sampler = Sampler(**options)
+        sampler = new_sampler(self.model.config, max_new_tokens, **options)
+        stop = inputs.check_stop(stop)
         messages = [self.first, {"role": "user", "content": text}]
         turn = encode(self.tokenizer, messages)[len(self.system) :]
         n_new, n_ctx = len(turn) + max_new_tokens, self.model.config.n_ctx
@@ -118,7 +129,7 @@ class Chat:
             self.reply.close()
         if len(self.ids) + n_new > n_ctx:
             self._make_room(n_new)
-        self.reply = self._reply(turn, max_new_tokens, sampler)
+        self.reply = self._reply(turn, max_new_tokens, sampler, stop)
         return self.reply
 
     def _make_room(self, n_new: int) -> None:
@@ -134,17 +145,20 @@ class Chat:
         self.cache.truncate(min(self.cache.length, len(self.system)))
 
     def _reply(
-        self, turn: list[int], max_new_tokens: int, sampler: Sampler
-    ) -> Generator[str]:
+        self, turn: list[int], max_new_tokens: int, sampler: Sampler,
+        stop: Collection[str],
+    ) -> Generator[str]:  # fmt: skip
         """Generate the reply to a turn, and end it with the marker, however it ends."""
         self.turns.append(turn)
         end = self.tokenizer.special_ids[END]
-        stops = {end, self.tokenizer.eot_id}
+        stops = {end, self.tokenizer.eot_id} | sampler.stop_ids
         steps = cached_steps(
             self.model, [self.ids], max_new_tokens, [sampler], stops, self.cache
         )
         try:
-            yield from decode_stream(self.tokenizer, _record(steps, turn))
+            yield from stop_at(
+                decode_stream(self.tokenizer, _record(steps, turn)), stop
+            )
         finally:
             turn += [end, *self.tokenizer.encode("\n")]
 

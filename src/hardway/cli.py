@@ -95,7 +95,27 @@ def generation_options(max_new_tokens: int) -> Callable[[Decorated], Decorated]:
             "--top-p", type=float,
             help="Sample from the likeliest tokens whose probabilities add up to p.",
         ),
+        click.option(
+            "--min-p", type=float,
+            help="Sample from tokens at least p times as likely as the likeliest.",
+        ),
         click.option("--seed", type=int, help="Makes sampling reproducible."),
+        click.option(
+            "--repetition-penalty", type=float, default=1.0, show_default=True,
+            help="Above 1 makes every token likelier that is not in the text yet.",
+        ),
+        click.option(
+            "--frequency-penalty", type=float, default=0.0, show_default=True,
+            help="Subtracted from a token's logit for each time it was generated.",
+        ),
+        click.option(
+            "--presence-penalty", type=float, default=0.0, show_default=True,
+            help="Subtracted from a token's logit once it was generated.",
+        ),
+        click.option(
+            "--stop", multiple=True, metavar="TEXT",
+            help="End before this text. May be given several times.",
+        ),
     )  # fmt: skip
 
     def decorate(command: Decorated) -> Decorated:
@@ -254,15 +274,17 @@ def generate(
     max_new_tokens: int,
     no_cache: bool,
     stats: bool,
+    stop: Sequence[str],
     **sampling: Any,
 ) -> None:
     """Continue PROMPT.
 
     Each piece is printed as it is chosen.
     """
-    from hardway import checks, load, load_tokenizer
-    from hardway.generation import decode_stream, stream
+    from hardway import checks, inputs, load, load_tokenizer
+    from hardway.generation import decode_stream, stop_at, stream
 
+    stop = inputs.check_stop(stop)
     prompt = checks.not_empty("prompt", _read(prompt))
     tokenizer, network = load_tokenizer(model), load(model)
     ids = stream(
@@ -272,7 +294,7 @@ def generate(
     if sys.stdout.isatty():
         click.secho(visible(prompt), dim=True, nl=False)
     ticks = [time.perf_counter()]
-    for piece in decode_stream(tokenizer, _clocked(ids, ticks)):
+    for piece in stop_at(decode_stream(tokenizer, _clocked(ids, ticks)), stop):
         _write(piece)
     _write("\n")
     if stats:
@@ -283,20 +305,24 @@ def generate(
 @model_option("smollm2")
 @click.option("--system", help="The system message, instead of the model's own.")
 @generation_options(max_new_tokens=256)
-def chat(model: str, system: str | None, max_new_tokens: int, **sampling: Any) -> None:
+def chat(
+    model: str, system: str | None, max_new_tokens: int, stop: Sequence[str],
+    **sampling: Any,
+) -> None:  # fmt: skip
     """Talk with a model.
 
     In a terminal, Ctrl-C stops a reply and Ctrl-D leaves. In a pipe, each line of
     standard input is a message.
     """
-    from hardway import Chat, Sampler, checks, load, load_tokenizer
+    from hardway import Chat, Sampler, checks, inputs, load, load_tokenizer
     from hardway.chat import DEFAULT_SYSTEM
     from hardway.conversation import check_chat
     from hardway.untrusted import prefix_errors
 
     checks.integer("max_new_tokens", max_new_tokens)
     Sampler(**sampling)  # checks the options before anything is loaded
-    options = sampling | {"max_new_tokens": max_new_tokens}
+    stop = inputs.check_stop(stop)
+    options = sampling | {"max_new_tokens": max_new_tokens, "stop": stop}
     tokenizer = load_tokenizer(model)
     with prefix_errors(model):
         check_chat(tokenizer, system, DEFAULT_SYSTEM)

@@ -97,8 +97,7 @@ def stream_text(
     inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
     prompt_ids = tokenizer.encode(checks.not_empty("prompt", prompt))
     ids = stream(model, prompt_ids, max_new_tokens, **options)
-    pieces = decode_stream(tokenizer, ids)
-    return stop_at(pieces, stop) if stop else pieces
+    return stop_at(decode_stream(tokenizer, ids), stop)
 
 
 def generate_batch(
@@ -265,4 +264,4 @@ def n_held_back(text: str, stop: Iterable[str]) -> int:
     2
     """
     beginnings = (end[:n] for end in stop for n in range(len(end)))
-    return max(len(start) for start in beginnings if text.endswith(start))
+    return max((len(start) for start in beginnings if text.endswith(start)), default=0)

@@ -497,3 +497,26 @@ def test_a_conversation_with_smollm2() -> None:
         assert model.fed[0] == n_new
         found = generate(model.model, ids, 24, stop_ids=[2])
         assert chat.ids == [*ids, *found, 2, 198]
+
+
+def test_a_reply_ends_before_a_stop_string(tokenizer: Tokenizer) -> None:
+    """The next message follows the marker all the same."""
+    said = tokenizer.encode("as 1. Then 2.")
+    model = Saying(
+        random_model(with_sizes(SMALL, n_vocab=tokenizer.n_vocab, n_ctx=99)), said
+    )
+    chat = Chat(model, tokenizer, "")
+    assert "".join(chat.send("Hi", 20, stop=(". T", "2"))) == "as 1"
+    assert tokenizer.decode(chat.ids).endswith(f"as 1. T{END}\n")
+    assert chat.cache.length < len(chat.ids)
+    for stop in ("", [1]):
+        with refuses("stop"):
+            chat.send("Hi", 20, stop=stop)  # type: ignore[arg-type]
+
+
+def test_a_reply_keeps_to_a_constraint(tokenizer: Tokenizer) -> None:
+    with refuses("constraint"):
+        model = Counting(
+            random_model(with_sizes(SMALL, n_vocab=tokenizer.n_vocab, n_ctx=99))
+        )
+        Chat(model, tokenizer, "").send("Hi", 5, constraint="[0-9]+")  # type: ignore[arg-type]

@@ -262,8 +262,17 @@ ONCE = "Once upon a time"
             ["--temperature", "1.5", "--top-p", "0.8", "--seed", "8", "--no-cache"],
             {"temperature": 1.5, "top_p": 0.8, "seed": 8},
         ),
+        (
+            ["--min-p", "0.1", "--temperature", "2", "--seed", "3",
+             "--repetition-penalty", "1.5"],
+            {"min_p": 0.1, "temperature": 2.0, "seed": 3, "repetition_penalty": 1.5},
+        ),
+        (
+            ["--frequency-penalty", "0.5", "--presence-penalty", "1.5"],
+            {"frequency_penalty": 0.5, "presence_penalty": 1.5},
+        ),
     ],
-)
+)  # fmt: skip
 def test_generate(
     options: list[str],
     arguments: dict[str, Any],
@@ -275,6 +284,16 @@ def test_generate(
     stop = (tokenizer.eot_id,)
     ids = generate(pocket, tokenizer.encode(ONCE), 12, stop_ids=stop, **arguments)
     assert capsys.readouterr() == (f"{tokenizer.decode(ids)}\n", "")
+
+
+def test_generate_ends_before_a_stop_string(
+    pocket: GPT2, tokenizer: Tokenizer, capsys: Capture
+) -> None:
+    text = tokenizer.decode(generate(pocket, tokenizer.encode(ONCE), 12))
+    stops = ["--stop", text[20:25], "--stop", text[9:12]]
+    main(["generate", ONCE, "--max-new-tokens", "12", *stops])
+    expected = text[: min(text.index(text[9:12]), text.index(text[20:25]))]
+    assert capsys.readouterr() == (f"{expected}\n", "")
 
 
 def test_generate_with_a_directory(capsys: Capture) -> None:
@@ -410,6 +429,11 @@ def test_chat_in_a_pipe(
             ["--temperature", "0.9", "--top-k", "40", "--top-p", "0.9", "--seed", "7"],
             None,
             {"temperature": 0.9, "top_k": 40, "top_p": 0.9, "seed": 7},
+        ),
+        (
+            ["--repetition-penalty", "1.5", "--stop", "a", "--stop", "b"],
+            None,
+            {"repetition_penalty": 1.5, "stop": ["a", "b"]},
         ),
     ],
 )
@@ -626,7 +650,11 @@ MISTAKES = [
     (["generate", "hi", "--max-new-tokens", "-1"], "hardway: max_new_tokens must"),
     (["generate", "hi", "--max-new-tokens", "512"], "n_ctx = 512"),
     (["generate", "hi", "--top-k", "many"], "Invalid value for '--top-k'"),
+    (["generate", "hi", "--min-p", "2"], "hardway: min_p must"),
+    (["generate", "hi", "--stop", ""], "hardway: stop must"),
     (["chat", "--top-p", "0"], "hardway: top_p must"),
+    (["chat", "--presence-penalty", "3"], "hardway: presence_penalty must"),
+    (["chat", "--stop", ""], "hardway: stop must"),
     (["chat", "--max-new-tokens", "-1"], "hardway: max_new_tokens must"),
     (["chat", "--model", "pocket"], "hardway: pocket: the model has no chat template"),
     (["chat", "--model", "gpt2"], "run `hardway download gpt2`"),
