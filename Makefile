@@ -1,6 +1,7 @@
 # make book   build the site into _build/html
 # make check  lint, check the types, run the quick tests: under a minute
 # make test   prove the library against its references
+# make pdf    print the book as one file, _build/book.pdf, with Chromium or Chrome
 # make lab    build it, and open its pages as notebooks in JupyterLab
 # Each sets itself up in .venv first. Another Python: make book PYTHON=python3.12
 
@@ -19,7 +20,7 @@ export HARDWAY_HOME
 SPACE := $(subst ,, )
 SMOLLM2 := $(subst $(SPACE),\ ,$(HARDWAY_HOME)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf)
 
-.PHONY: book check test lowest bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book pdf check test lowest bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -78,6 +79,9 @@ bench: .venv/.installed-bench
 fuzz: .venv/.installed-test
 	$(BIN)/python tests/support/fuzz_safetensors.py --files 200000
 	$(BIN)/python tests/support/fuzz_gguf.py --files 100000
+
+pdf: book .venv/.installed-test
+	$(BIN)/python -m tools.pdf _build/html _build/book.pdf
 
 lab: book .venv/.installed-notebook
 	$(BIN)/python -m tools.lab _build/html/notebooks _build/notebooks

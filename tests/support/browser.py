@@ -1,7 +1,6 @@
 """A browser for the tests of the built pages, and a server on this machine for them."""
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,35 +10,17 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from playwright.sync_api import Browser, Error, Playwright
+from playwright.sync_api import Browser, Playwright
 
-NAMES = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "chrome",
-)
-# No sandbox, because containers lack what it needs; the pages are our own. The last
-# one leaves no way to any other machine.
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-]
+from tools import chromium
 
 
 def launch(playwright: Playwright) -> Browser:
     """Start whichever Chromium is here."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
     try:
-        return playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-    except Error as error:
-        lacking(f"a Chromium: {error.message.splitlines()[0]}")
+        return chromium.launch(playwright)
+    except FileNotFoundError as error:
+        lacking(f"a Chromium: {error}")
 
 
 def lacking(what: str) -> NoReturn:
