@@ -15,7 +15,7 @@ from theme import formulas
 
 PAGE = r"""# Page
 
-Here $e^x$ stands in the line.
+Here $e^x$ stands in the line ($x$), and $y$, *$z$* and $n$-th.
 
 $$a &= b \\ c &= -\ln p$$ (the-law)
 
@@ -88,6 +88,10 @@ def test_a_page_needs_no_script_for_its_formulas(tmp_path: Path) -> None:
     html = (tmp_path / "out" / "index.html").read_text()
     page = BeautifulSoup(html, "html.parser")
     assert page.select_one("span.math math").get_text() == "ex"
+    kept = [tag.get_text() for tag in page.select("p .nobreak")]
+    assert kept == ["(x),", "y,", "n-"]
+    line = page.select_one("p:has(math)").get_text()
+    assert line == "Here ex stands in the line (x), and y, z and n-th."
     law = page.select_one("div.math")
     assert law["id"] == "equation-the-law"
     assert law.select_one(".eqno").get_text().startswith("(1)")

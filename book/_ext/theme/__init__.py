@@ -28,6 +28,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("pipeline", diagram.Pipeline)
     app.add_directive("exercises", exercises.Exercises)
     app.add_post_transform(pictures.Slim)
+    app.add_post_transform(formulas.KeepTogether)
     app.add_post_transform(numbering.ListingNumber)
     app.add_html_math_renderer(
         "mathml", (formulas.inline, None), (formulas.block, None)

@@ -4,11 +4,14 @@ docutils translates the LaTeX. What it leaves out, and TeX does, is added: space
 the names of functions, none around a slash, and signs that stand before a number.
 """
 
+import re
+from typing import Any
 from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
@@ -24,7 +27,40 @@ ALIASES = {r"\dots": r"\ldots"}  # LaTeX that docutils doesn't know
 ROWS = ("math", "mrow", "mtd", "msqrt")
 THIN = {"width": "0.167em"}
 CLOSING = {")", "]", "}", "|", "‖", "!"}
+OPENING_END = re.compile(r"[(\[“‘\"']+\Z")
+PUNCTUATION = re.compile(r"\A[.,;:?!)\]”’\"'–-]+")
 SIGNS = {"−", "-", "+", "±"}
+
+
+class KeepTogether(SphinxPostTransform):
+    """Let no line begin with the punctuation after a formula, or end with a bracket.
+
+    A browser may break the line on both sides of a formula.
+    """
+
+    default_priority = 900  # after all that writes text
+
+    def run(self, **settings: Any) -> None:
+        """Put each formula in one unbreakable node with what touches it."""
+        for formula in list(self.document.findall(nodes.math)):
+            row, place = formula.parent, formula.parent.index(formula)
+            around = row[max(place - 1, 0) : place + 2]
+            before = text_of(around[0], OPENING_END) if place else ""
+            after = text_of(around[-1], PUNCTUATION)
+            if before or after:
+                kept = nodes.inline(classes=["nobreak"])
+                row[place] = kept
+                kept += [nodes.Text(before), formula, nodes.Text(after)]
+            if after:
+                row[place + 1] = nodes.Text(around[-1].astext()[len(after) :])
+            if before:
+                row[place - 1] = nodes.Text(around[0].astext()[: -len(before)])
+
+
+def text_of(node: nodes.Node, pattern: re.Pattern[str]) -> str:
+    """Return what a pattern finds in a text, or "" in any other node."""
+    found = pattern.search(node) if isinstance(node, nodes.Text) else None
+    return found[0] if found else ""
 
 
 def inline(writer: HTML5Translator, node: nodes.math) -> None:
