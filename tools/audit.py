@@ -34,6 +34,7 @@ LINKS = "a[href], link[href], img[src], script[src]"
 HIGHLIGHTING = {"span", "a"}
 ADDRESSES = ("href", "src", "action", "formaction", "data", "xlink:href", "poster")
 SCHEMES = {"http", "https", "mailto"}
+PIXELS = "data:image/png;base64,"  # of a drawing's image
 THEME_PAGES = {"search.html"}  # with a script that only it needs
 THEME_HANDLERS = {"toggleFullScreen()", "window.print()"}
 # Not allowed in an article: these run, or change how the page is parsed.
@@ -43,7 +44,8 @@ FOREIGN = (
 )
 OWN_NAME = re.compile(r"DOCUMENTATION_OPTIONS\.pagename = '[\w/-]+';")
 STYLED = re.compile(r"""(?:\burl\(|@import)\s*["']?((?:https?:)?//[^\s"')]+)""")
-OUTPUT = "div, img, pre, pre *, figure, figure *"
+DRAWN = "svg, :is(g, defs, clippath, pattern, path, rect, use, image, text)"
+OUTPUT = f"div, img, pre, pre *, figure, figure :not(svg, svg *), {DRAWN}"
 HEAVIEST = 300_000  # bytes, of a page and the files that only it uses
 KINDS = {"code": "pre", "tables": "table", "formulas": ".math", "navigation": "nav"}
 
@@ -174,8 +176,9 @@ def unfaithful_listings(article: Tag) -> Iterator[str]:
 
 def undescribed_pictures(article: Tag) -> Iterator[str]:
     """Yield pictures without alt text or a caption."""
-    for picture in article.select("img"):
-        name, alt = Path(str(picture["src"])).name, str(picture.get("alt", ""))
+    for picture in article.select("img, svg[role=img]"):
+        name = Path(str(picture.get("src", "drawn by a cell"))).name
+        alt = str(picture.get("alt", picture.get("aria-label", "")))
         if len(alt.split()) < 5 or name in alt:
             yield f"the picture {name} has no alt text that says what to see"
         figure = picture.find_parent("figure")
@@ -205,7 +208,8 @@ def foreign_handlers(page: BeautifulSoup) -> Iterator[str]:
             if name in ADDRESSES:
                 place = re.sub(r"[\s\x00-\x20]+", "", str(value))  # as browsers do
                 scheme = re.match(r"([^/?#:]*):", place)
-                if scheme and scheme[1].lower() not in SCHEMES:
+                pixels = tag.name == "image" and place.startswith(PIXELS)
+                if scheme and scheme[1].lower() not in SCHEMES and not pixels:
                     yield f"it holds an address that could run: {place[:40]!r}"
 
 

@@ -22,7 +22,11 @@ PAGE = f"""<html><head>
 <figure><img src="p.png" alt="A line that rises from left to right.">
 <figcaption><span class="caption-text">It rises all the way.</span></figcaption>
 </figure>
-<div class="cell_output"><div><pre>a token</pre></div></div>
+<div class="cell_output"><div><pre>a token</pre><figure>
+<svg role="img" aria-label="Three bars, the first one longest."><g><path d="M0 0"/>
+<image href="data:image/png;base64,AA=="/><text>a bar</text></g></svg>
+<figcaption><span class="caption-text">One is longer.</span></figcaption></figure>
+</div></div>
 <a href="#top">up</a> <a href="other.html#there">over</a>
 <a href="https://example.org/elsewhere">away</a>
 </article><p class="provenance">pocket</p></body></html>"""
@@ -54,6 +58,16 @@ def test_a_sound_page_passes(html: Path, capsys: pytest.CaptureFixture[str]) -> 
         ("A line that rises from left to right.", "", "no alt text"),
         ("A line that rises from left to right.", "../_images/p.png", "no alt text"),
         ("It rises all the way.", "", "has no caption"),
+        ("Three bars, the first one longest.", "", "drawn by a cell has no alt text"),
+        ("One is longer.", "", "drawn by a cell has no caption"),
+        ("<text>", "<foreignObject>", "an output of markup: <foreignobject>"),
+        ("<text>", "<animate/><text>", "it holds a <animate> in the text"),
+        ("image/png", "image/svg+xml", "could run: 'data:image/svg+xml"),
+        (
+            'href="#top"',
+            'href="data:image/png;base64,AA"',
+            "could run: 'data:image/png",
+        ),
         ("<figure>", "</figure>", "has no caption"),
         ('href="style.css"', 'href="https://cdn.example/s.css"', "it fetches https:"),
         ('src="p.png"', 'src="//cdn.example/p.png"', "it fetches //cdn"),

@@ -1,18 +1,15 @@
 """What pages are spared does not show: the code is told apart where it was before."""
 
-import re
-
 import pytest
 from bs4 import BeautifulSoup
-from PIL import Image
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.styles import get_style_by_name
 from pygments.token import STANDARD_TYPES
 
-from paths import LIBRARY, REPOSITORY
-from theme import pictures, slimming
+from paths import LIBRARY
+from theme import slimming
 
 STYLES = ("a11y-high-contrast-light", "a11y-high-contrast-dark")
 CLASSES = {name: kind for kind, name in STANDARD_TYPES.items()}
@@ -86,40 +83,3 @@ def test_a_signature_keeps_only_the_marks_that_are_seen() -> None:
         '<dt class="sig py" id="f"><span class="sig-name">f</span><em>x[ '
         '<span class="o">=</span></em></dt><pre><span class="p">[</span></pre>'
     )
-
-
-def test_a_picture_is_reduced_as_far_as_nobody_sees() -> None:
-    gray = Image.linear_gradient("L").convert("RGB")  # 256 of them
-    assert pictures.share_off(gray, gray) == 0
-    reduced = pictures.fewest_colors(gray)
-    assert len(reduced.getcolors()) == pictures.COLORS[0]
-    assert pictures.share_off(gray, reduced) < pictures.MANY
-
-
-def test_a_picture_of_many_colors_stays_as_it_is() -> None:
-    red, green = Image.linear_gradient("L"), Image.linear_gradient("L").rotate(90)
-    many = Image.merge("RGB", (red, green, red))
-    assert pictures.fewest_colors(many) == many
-
-
-def test_a_pixel_is_off_where_one_color_is() -> None:
-    black = Image.new("RGB", (10, 10))
-    for shade, share in ((pictures.UNSEEN, 0), (pictures.UNSEEN + 1, 0.01)):
-        other = black.copy()
-        other.putpixel((3, 4), (0, 0, shade))
-        assert pictures.share_off(black, other) == share
-
-
-def test_the_built_pages_show_figures_in_few_bytes() -> None:
-    page = REPOSITORY / "_build" / "html" / "book" / "04-attention.html"
-    if not page.is_file():
-        pytest.skip("needs the book: run `make book` first")
-    shown = re.findall(r'src="\.\./(_images/\w+\.\w+)"', page.read_text("utf-8"))
-    files = [REPOSITORY / "_build" / "html" / name for name in shown]
-    assert len(files) > 5
-    assert {file.suffix for file in files} == {".webp"}
-    for file in files:
-        drawn = REPOSITORY / "_build" / "jupyter_execute" / f"{file.stem}.png"
-        with Image.open(file) as webp, Image.open(drawn) as png:
-            assert pictures.share_off(png.convert("RGB"), webp) < pictures.MANY
-        assert file.stat().st_size < 0.6 * drawn.stat().st_size

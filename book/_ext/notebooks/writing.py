@@ -126,6 +126,7 @@ def code(page: Page, cell: NotebookNode) -> Iterator[NotebookNode]:
     outputs = [output for output in cell.outputs if not is_glue(output)]
     for output in outputs:
         if "image/png" in output.get("data", {}):
+            output.data.pop("image/svg+xml", None)  # which not all viewers show
             output.metadata = {"image/png": {"alt": alt_text(page, cell)}}
     metadata = {key: cell.metadata[key] for key in cell.metadata if key != "mystnb"}
     kept = {"execution_count": cell.execution_count, "metadata": metadata}

@@ -27,7 +27,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("redirects", {}, "html")
     app.add_directive("pipeline", diagram.Pipeline)
     app.add_directive("exercises", exercises.Exercises)
-    app.add_post_transform(pictures.Slim)
+    app.add_post_transform(pictures.Inline)
     app.add_post_transform(formulas.KeepTogether)
     app.add_post_transform(numbering.ListingNumber)
     app.add_html_math_renderer(
