@@ -3,8 +3,8 @@
 Each function takes plain sequences or tensors and returns a matplotlib figure, which a
 notebook shows. Color never carries meaning alone: cells, bars and lines are labeled,
 and the palettes (cividis, PuOr, and four of Okabe and Ito's hues, set apart in
-lightness) stay distinct in grayscale. The site replaces `INK`, `PAPER`, `MUTED`, `PALE`
-and `COLORS` by those of its theme, so nothing else may be drawn in these colors.
+lightness) stay distinct in grayscale. The site replaces ``INK``, ``PAPER``, ``MUTED``,
+``PALE`` and ``COLORS`` by those of its theme: draw nothing else in these colors.
 """
 
 import io
@@ -44,7 +44,7 @@ MUTED = "#6E6E6E"
 PAPER = "#FEFEFE"
 MASKED = "×"  # the sign of a cell that must not be attended to
 WIDTH = 7.6  # inches: the width of the text column
-NARROW = 4.6  # still legible where a phone shrinks it
+NARROW = 4.5  # still legible where a phone shrinks it
 STYLE: dict[Any, Any] = {
     "figure.dpi": 120,
     "figure.facecolor": PAPER,
@@ -55,7 +55,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": INK,
     "ytick.color": INK,
     "savefig.bbox": "tight",
-    "savefig.pad_inches": 0.04,
+    "savefig.pad_inches": 0.08,
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "hardway",  # the same ids each time
     "image.composite_image": False,  # a cell is a pixel, however large it is drawn
@@ -88,7 +88,7 @@ ANNOTATE_UP_TO = 120  # cells; a larger heat map shows colors only
 Numbers = Tensor | Sequence[float]
 
 
-class Drawing(Figure):
+class _Drawing(Figure):
     """A figure that a notebook shows as SVG, the same bytes each time."""
 
     def _repr_svg_(self) -> str:
@@ -581,7 +581,7 @@ def journey(stops: Mapping[str, Stop]) -> Figure:
 
     A stop is a text in a box, a vector as a strip of colors, or probabilities as bars.
     One whose name begins with ``+`` is added to the strip above, and has its scale.
-    Colors saturate at `SATURATED` times a strip's median size.
+    Colors saturate at ``SATURATED`` times a strip's median size.
     """
     lines = [len(stop) if isinstance(stop, Mapping) else 1 for stop in stops.values()]
     with _canvas(height=LINE * (sum(lines) + 1), width=NARROW) as (figure, axes):
@@ -631,7 +631,7 @@ def _canvas(
     with plt.rc_context(STYLE):
         figure, _ = plt.subplots(
             n_rows, n_columns, figsize=(width, height), layout="constrained",
-            FigureClass=Drawing,
+            FigureClass=_Drawing,
         )  # fmt: skip
         try:
             yield figure, figure.axes[0]

@@ -25,7 +25,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 from hardway import plots
 
 SCALE = 1.25  # pixels to a point
-TEXT_SCALE = 1.04  # the page's font is narrower than the one that was measured
+TEXT_SCALE = 1.09  # the page's font is narrower than the one that was measured
 FITS_PHONE = 360  # points: a figure that is wider scrolls there
 THEME = {
     plots.INK: "currentColor",
