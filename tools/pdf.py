@@ -7,6 +7,7 @@ is folded is open; a link to a page that isn't in the menu becomes text.
 """
 
 import posixpath
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ UNPRINTED = ".headerlink, .prev-next-footer, button, script"
 SCRIPTS = ("documentation_options.js", "book.js")
 REFERENCES = ("aria-labelledby", "aria-describedby")
 SCALE = 0.75  # text of 10 points, lines of code as wide as the page
+OF_DRAWING = re.compile(r"(\A#|url\(#)([\w.-]+)")  # what a drawing refers to in itself
 PAPER = """
 @page { size: A4; margin: 18mm 16mm 20mm; @bottom-center { content: counter(page); } }
 @page :first { @bottom-center { content: none; } }
@@ -123,8 +125,12 @@ def article(html: Path, page: str, pages: list[str]) -> Tag:
         tag.extract()
     for tag in found.select("details"):
         tag["open"] = ""
-    for tag in found.select("[id]:not(svg *)"):  # a drawing's refer to themselves
+    for tag in found.select("[id]:not(.pipeline *)"):  # which book.css refers to
         tag["id"] = anchor(page, str(tag["id"]))
+    for tag in found.select("svg:not(.pipeline *) :not(a)"):
+        for name, value in tag.attrs.items():
+            if isinstance(value, str):
+                tag[name] = OF_DRAWING.sub(rf"\1{anchor(page)}--\2", value)
     for tag in found.find_all(True):
         for name in {*REFERENCES} & tag.attrs.keys():
             tag[name] = " ".join(anchor(page, id) for id in str(tag[name]).split())

@@ -21,7 +21,9 @@ ONE = """<p><a href="two.html#part">There</a> <a href="#part">here</a>
 <a href="two.html">a page</a> <a href="../source/m.html#L-1">source</a>
 <a href="https://x.org/">elsewhere</a></p>
 <details><summary>Answer</summary><p>Folded.</p></details>
-<svg><marker id="tip"></marker></svg><button>Press</button>"""
+<figure class="pipeline"><svg><marker id="tip"></marker></svg></figure>
+<svg><path id="d0-0"></path><use class="c" href="#d0-0" clip-path="url(#d0-1)"></use></svg>
+<button>Press</button>"""
 
 
 @pytest.fixture
@@ -58,6 +60,9 @@ def test_links_lead_to_their_places_in_the_book(html: Path) -> None:
     assert one.section["id"] == "one--part"
     assert one.details.has_attr("open")
     assert one.select_one("marker#tip")
+    assert one.select_one("path")["id"] == "one--d0-0"
+    drawn = {"class": ["c"], "href": "#one--d0-0", "clip-path": "url(#one--d0-1)"}
+    assert one.use.attrs == drawn
     assert not one.select("button")
 
 
