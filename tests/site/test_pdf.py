@@ -22,7 +22,8 @@ ONE = """<p><a href="two.html#part">There</a> <a href="#part">here</a>
 <a href="https://x.org/">elsewhere</a></p>
 <details><summary>Answer</summary><p>Folded.</p></details>
 <figure class="pipeline"><svg><marker id="tip"></marker></svg></figure>
-<svg><path id="d0-0"></path><use class="c" href="#d0-0" clip-path="url(#d0-1)"></use></svg>
+<svg><path id="d0-0"></path>
+<use class="c" href="#d0-0" clip-path="url(#d0-1)"></use></svg>
 <button>Press</button>"""
 
 
