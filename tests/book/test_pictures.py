@@ -146,5 +146,5 @@ def test_the_built_pages_show_figures_in_few_bytes() -> None:
     drawn = re.findall(r"^plots\.\w+\(", PAGE.read_text("utf-8"), re.MULTILINE)
     assert len(shown) == len([call for call in drawn if call != "plots.glue("])
     assert sum(map(len, shown)) < 80_000
-    ids = re.findall(r' id="(d[\w-]+)"', "".join(shown))
+    ids = re.findall(r' id="(04-attention-\d+-\d+)"', "".join(shown))
     assert len(ids) == len(set(ids)) > 10

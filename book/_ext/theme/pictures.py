@@ -257,13 +257,14 @@ class Inline(SphinxPostTransform):
     def run(self, **kwargs: Any) -> None:
         """Replace the images that cells have drawn, and those of the book."""
         written = Path(self.app.outdir).parent / "jupyter_execute"
+        page = Path(self.env.docname).name  # ids are unique in the whole book
         for number, image in enumerate([*self.document.findall(nodes.image)]):
             file, alt = Path(image["uri"]), image.get("alt", "")
             if file.suffix != ".svg":
                 continue
             if file.parent.name == written.name:
                 root = fromstring((written / file.name).read_bytes())
-                drawing = Picture(root, f"d{number}-").html(alt)
+                drawing = Picture(root, f"{page}-{number}-").html(alt)
             else:
                 text = (Path(self.app.srcdir) / file).read_text("utf-8")
                 drawing = in_theme(text, alt)
