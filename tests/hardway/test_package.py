@@ -25,7 +25,7 @@ SOURCE = Path(hardway.__file__).parent
 LAYERS = [
     ["checks", "transfer"],
     ["wheel", "inputs", "untrusted"],
-    ["hub"],
+    ["hub", "ranks"],
     ["conversation", "safetensors", "config", "untrusted_gguf"],
     ["gguf", "attention", "embeddings", "kv_cache", "quantization"],
     ["vocabulary", "block", "sampling", "checkpoint"],
@@ -33,7 +33,7 @@ LAYERS = [
     ["miniature"],
     ["model", "generation"],
     ["llama", "chat", "fast.packed"],
-    ["fast.linear", "fast.tokenizer", "fast.ragged"],
+    ["parallel", "fast.linear", "fast.tokenizer", "fast.ragged"],
     ["fast.gpt2", "fast.llama"],
     ["fast", "plots"],
     ["__init__"],
@@ -44,17 +44,18 @@ MODULES = [module for layer in LAYERS for module in layer]
 TAUGHT = [
     "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
     "model", "sampling", "generation", "kv_cache", "gguf", "llama", "chat",
-    "quantization",
+    "quantization", "parallel",
 ]  # fmt: skip
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
     "conversation", "config", "checkpoint", "hub", "transfer", "wheel",
+    "ranks",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
     "checkpoint", "miniature", "block", "sampling", "model", "generation",
     "llama", "quantization", "fast.packed", "fast.linear", "fast.ragged", "fast.gpt2",
-    "fast.llama", "fast", "plots",
+    "fast.llama", "fast", "plots", "parallel", "ranks",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
@@ -68,6 +69,7 @@ THIRD_PARTIES = {
 MAX_LINES = 25  # of code in a function of the taught path
 CHECKING = (
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary", "conversation",
+    "ranks",
 )  # fmt: skip
 MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
 
