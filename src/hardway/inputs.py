@@ -170,6 +170,14 @@ def check_device(device: Any) -> torch.device:
     return found
 
 
+def check_cpu(device: Any) -> None:
+    """Raise `ValueError` for another device than the CPU, where packed codes run."""
+    if check_device(device).type != "cpu":
+        raise ValueError(
+            f"device must be 'cpu' for a quantized model, got {safe_repr(str(device))}"
+        )
+
+
 def check_size(what: str, n_bytes: int) -> None:
     """Raise `ValueError` if a tensor would take more than ``MAX_BYTES``.
 

@@ -37,8 +37,8 @@ from hardway.llama import (
 from llamas import (
     CONFIGS,
     SMALL,
+    as_gguf,
     as_transformers,
-    hugging_face_weights,
     random_llama,
     save_llama,
 )
@@ -310,35 +310,6 @@ def test_names_of_a_gguf() -> None:
     assert checkpoint_name("blk.12.ffn_down.weight") == "layers.12.mlp.down_proj.weight"
     for unknown in ("", "x", "rope_freqs.weight", "blk.0.attn_q_norm.weight"):
         assert checkpoint_name(unknown) == unknown
-
-
-def as_gguf(model: Llama) -> dict[str, Tensor]:
-    """Name and order the tensors as llama.cpp's converter does (its `permute`)."""
-    names = {checkpoint_name(f"blk.0.{part}.weight"): part for part in (
-        "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm",
-        "ffn_gate", "ffn_up", "ffn_down",
-    )}  # fmt: skip
-    found = {}
-    for name, tensor in hugging_face_weights(model).items():
-        short = name.removeprefix("model.")
-        if short.startswith("layers."):
-            _, layer, rest = short.split(".", 2)
-            part = names[f"layers.0.{rest}"]
-            n_head = {
-                "attn_q": model.config.n_head,
-                "attn_k": model.config.n_kv_head,
-            }.get(part)
-            if n_head:
-                tensor = (
-                    tensor.view(n_head, 2, len(tensor) // n_head // 2, -1)
-                    .swapaxes(1, 2)
-                    .reshape(tensor.shape)
-                )
-            found[f"blk.{layer}.{part}.weight"] = tensor
-        else:
-            outer = {"embed_tokens": "token_embd", "norm": "output_norm"}
-            found[f"{outer.get(short.split('.')[0], 'output')}.weight"] = tensor
-    return found
 
 
 @EACH_CONFIG

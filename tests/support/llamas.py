@@ -14,6 +14,7 @@ from transformers import LlamaForCausalLM
 from hardway import Llama
 from hardway.checkpoint import expected_shapes
 from hardway.config import LlamaConfig
+from hardway.llama import checkpoint_name
 from tensors import randn
 
 SMALL = LlamaConfig(
@@ -93,3 +94,32 @@ def as_transformers(model: Llama) -> LlamaForCausalLM:
     weights.setdefault("lm_head.weight", weights["model.embed_tokens.weight"])
     reference.load_state_dict(weights)
     return reference
+
+
+def as_gguf(model: Llama) -> dict[str, Tensor]:
+    """Name and order the tensors as llama.cpp's converter does (its `permute`)."""
+    names = {checkpoint_name(f"blk.0.{part}.weight"): part for part in (
+        "attn_norm", "attn_q", "attn_k", "attn_v", "attn_output", "ffn_norm",
+        "ffn_gate", "ffn_up", "ffn_down",
+    )}  # fmt: skip
+    found = {}
+    for name, tensor in hugging_face_weights(model).items():
+        short = name.removeprefix("model.")
+        if short.startswith("layers."):
+            _, layer, rest = short.split(".", 2)
+            part = names[f"layers.0.{rest}"]
+            n_head = {
+                "attn_q": model.config.n_head,
+                "attn_k": model.config.n_kv_head,
+            }.get(part)
+            if n_head:
+                tensor = (
+                    tensor.view(n_head, 2, len(tensor) // n_head // 2, -1)
+                    .swapaxes(1, 2)
+                    .reshape(tensor.shape)
+                )
+            found[f"blk.{layer}.{part}.weight"] = tensor
+        else:
+            outer = {"embed_tokens": "token_embd", "norm": "output_norm"}
+            found[f"{outer.get(short.split('.')[0], 'output')}.weight"] = tensor
+    return found

@@ -37,28 +37,33 @@ def load(
 ) -> "FastGPT2 | FastLlama":
     """Load a known model, or one from a directory or a GGUF file, as its fast version.
 
-    dtype: that of the weights, float32 by default. quantize: ``"int8"`` or ``"int4"``,
-    which runs on a CPU alone, in the dtypes its products take. Raises `ValueError` for
-    it with a dtype, and what the ``from_pretrained`` of `hardway.model.GPT2` and of
-    `hardway.llama.Llama` do.
+    dtype: that of the weights; by default float32, or for a GGUF the file's own codes.
+    quantize: ``"int8"`` or ``"int4"``, which runs on a CPU alone, in the dtypes its
+    products take. Raises `ValueError` for it with a dtype, and what the
+    ``from_pretrained`` of `hardway.model.GPT2` and of `hardway.llama.Llama` do.
     """
     import torch
 
     from hardway.config import model_type
     from hardway.fast.gpt2 import FastGPT2, QuantizedGPT2
     from hardway.fast.llama import FastLlama
+    from hardway.fast.quantized_llama import QuantizedLlama
     from hardway.hub import weights
 
-    is_llama = model_type(weights(name_or_path)) == "llama"
-    if quantize is None:
-        dtype = torch.float32 if dtype is None else dtype
-        family = FastLlama if is_llama else FastGPT2
-        return family.from_pretrained(name_or_path, dtype, device)
-    _check_quantize(quantize, dtype, device)
-    if is_llama:
-        raise ValueError(f"quantize must be None for a Llama, got {quantize!r}")
-    exact = FastGPT2.from_pretrained(name_or_path)
-    return QuantizedGPT2(exact.config, exact.weights, quantize)
+    path = weights(name_or_path)
+    is_llama = model_type(path) == "llama"
+    if quantize is not None:
+        _check_quantize(quantize, dtype, device)
+        if is_llama:
+            exact = FastLlama.from_pretrained(name_or_path)
+            return QuantizedLlama.from_weights(exact.config, exact.weights, quantize)
+        gpt2 = FastGPT2.from_pretrained(name_or_path)
+        return QuantizedGPT2(gpt2.config, gpt2.weights, quantize)
+    if path.suffix == ".gguf" and dtype is None and str(device) == "cpu":
+        return QuantizedLlama.from_gguf(path)
+    family = FastLlama if is_llama else FastGPT2
+    dtype = torch.float32 if dtype is None else dtype
+    return family.from_pretrained(name_or_path, dtype, device)
 
 
 def _check_quantize(quantize: object, dtype: object, device: object) -> None:

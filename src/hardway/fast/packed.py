@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hardway.gguf import dequantize_f16, nibbles
+from hardway.gguf import BLOCKS, dequantize_f16, nibbles
 from hardway.quantization import (
     Quantized,
     asymmetric,
@@ -145,6 +145,20 @@ class Int4Matrix:
     def dequantize(self) -> Tensor:
         """Return what the codes stand for, float32 [n_in, n_out]."""
         return self.unpack(torch.float32)[: self.n_in, : self.n_out]
+
+
+class BlockTable:
+    """Embeddings [n_vocab, n_embd] as a GGUF stores them; rows are read one by one."""
+
+    def __init__(self, kind: str, blocks: Tensor, shape: Sequence[int]) -> None:
+        """Take a tensor's kind, its blocks [n_blocks, bytes], and its shape."""
+        self.kind, self.blocks = kind, blocks.view(shape[0], -1, blocks.shape[1])
+
+    def __getitem__(self, rows: Tensor) -> Tensor:
+        """Return some rows, exactly: [...] → float32 [..., n_embd]."""
+        blocks = self.blocks[rows]
+        values = BLOCKS[self.kind].dequantize(blocks.flatten(0, -2))
+        return values.view(*rows.shape, -1)
 
 
 Packed = Int8Matrix | Int4Matrix
