@@ -35,6 +35,7 @@ LAYERS = [
     ["llama", "chat", "fast.packed"],
     ["parallel", "fast.linear", "fast.tokenizer", "fast.ragged"],
     ["fast.gpt2", "fast.llama"],
+    ["fast.quantized_llama"],
     ["fast", "plots"],
     ["__init__"],
     ["cli"],
@@ -55,7 +56,7 @@ TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
     "checkpoint", "miniature", "block", "sampling", "model", "generation",
     "llama", "quantization", "fast.packed", "fast.linear", "fast.ragged", "fast.gpt2",
-    "fast.llama", "fast", "plots", "parallel", "ranks",
+    "fast.llama", "fast.quantized_llama", "fast", "plots", "parallel", "ranks",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},

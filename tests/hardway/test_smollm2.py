@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from hardway import Llama, generate, hub
+import hardway
+from hardway import Llama, generate, gguf, hub
 from hardway.fast import FastLlama
+from hardway.fast.quantized_llama import QuantizedLlama
+from hardway.quantization import dequantize, least_squares, quantize
 from llamas import as_transformers
 from references import assert_same_logits, random_tokens
 
@@ -126,3 +129,48 @@ def test_the_sizes(taught: Llama) -> None:
     embedding = taught.weights["embed_tokens.weight"]
     expected = torch.tensor([0.10960388, 0.01743698, -0.0946579, 0.08220291])
     torch.testing.assert_close(embedding[504, :4], expected)
+
+
+# --- in the file's own codes ---
+
+
+@pytest.fixture(scope="module")
+def coded() -> QuantizedLlama:
+    model = hardway.load("smollm2")
+    assert isinstance(model, QuantizedLlama)
+    return model
+
+
+def test_own_codes_come_as_near_the_exact_surprisal_as_llama_cpp(
+    coded: QuantizedLlama,
+) -> None:
+    ids = torch.tensor(GETTYSBURG)
+    found = float(F.cross_entropy(coded(ids)[:-1], ids[1:]))
+    exact, llama_cpp = 2.5967657, 2.60110
+    assert abs(found - exact) <= llama_cpp - exact
+
+
+def test_own_codes_mostly_choose_what_the_taught_model_does(
+    taught: Llama, coded: QuantizedLlama
+) -> None:
+    ids = torch.tensor(GETTYSBURG)
+    expected, found = taught(ids), coded(ids)
+    assert (found.argmax(-1) == expected.argmax(-1)).float().mean() >= 0.9
+    error = (found - expected).square().mean().sqrt()
+    assert error < 0.05 * expected.std()
+    for prompt in ("Once upon a time", "chat: What is 2+2?"):
+        prompt_ids, wanted = GREEDY[prompt]
+        assert generate(coded, prompt_ids, len(wanted)) == wanted
+
+
+def test_int4_by_least_squares_finds_the_files_own_codes(taught: Llama) -> None:
+    """SmolLM2's "float32" is what 4-bit codes stand for."""
+    path = hub.weights("smollm2")
+    info = gguf.read_header(path).tensors["blk.3.ffn_up.weight"]
+    own = gguf.nibbles(gguf.read_blocks(path, info)[:, 4:]).view(torch.int8) - 8
+    matrix = taught.weights["layers.3.mlp.up_proj.weight"].T
+    found = quantize(matrix, 4, 32, least_squares)
+    same = found.codes == own.view(matrix.shape)
+    assert same.float().mean() > 0.999
+    error = (dequantize(found) - matrix).abs().max()
+    assert error < 1e-3 * matrix.abs().max()
