@@ -3,14 +3,12 @@
 A process is called a rank. Paper: Shoeybi et al. 2019 (Megatron-LM).
 """
 
-import argparse
 import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from typing import Any, Self
 
 import torch
@@ -21,11 +19,9 @@ from hardway import checkpoint, hub, inputs, llama, ranks
 from hardway.attention import CacheUpdate, Weights, self_attention
 from hardway.block import layer_norm, mlp
 from hardway.config import Config, LlamaConfig, model_type
-from hardway.generation import stream_text
 from hardway.kv_cache import KVCache
 from hardway.llama import Llama, rms_norm, rope_angles, swiglu
 from hardway.model import GPT2, Decoder, positions_and_mask
-from hardway.tokenizer import Tokenizer
 
 Cut = Callable[[Tensor, int, int], Tensor]  # a weight, rank, n_ranks → the rank's part
 
@@ -315,25 +311,3 @@ def load(
     is_llama = model_type(hub.weights(name_or_path)) == "llama"
     family = ParallelLlama if is_llama else ParallelGPT2
     return family.from_pretrained(name_or_path, dtype)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Continue a prompt greedily on all ranks that torchrun started; rank 0 prints."""
-    parser = argparse.ArgumentParser("hardway.parallel", description=main.__doc__)
-    parser.add_argument("model", help="name of a known model, a directory or a GGUF")
-    parser.add_argument("prompt")
-    parser.add_argument("--max-new-tokens", type=int, default=40)
-    parser.add_argument("--device", default="cpu", help="cpu, or cuda: a GPU per rank")
-    options = parser.parse_args(arguments)
-    with ranks.joined():
-        device = ranks.local_device(options.device)
-        model = load(options.model).to(device)
-        tokenizer = Tokenizer.from_pretrained(options.model)
-        n, prompt = options.max_new_tokens, options.prompt
-        for text in chain([prompt], stream_text(model, tokenizer, prompt, n), ["\n"]):
-            if model.rank == 0:
-                print(text, end="", flush=True)
-
-
-if __name__ == "__main__":
-    main()

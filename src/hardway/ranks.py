@@ -18,9 +18,7 @@ from hardway.inputs import ModelConfig, check_device
 
 TIMEOUT = timedelta(seconds=60)  # without an answer: that rank hangs
 GRACE_SECONDS = 1.0  # torchrun looks every 0.1 s for the first rank that ended
-COMMAND = (
-    'torchrun --standalone --nproc-per-node=2 -m hardway.parallel pocket "Once upon"'
-)
+COMMAND = "torchrun --standalone --nproc-per-node=2 PROGRAM"
 
 
 class LostRankError(ConnectionError):
@@ -36,7 +34,7 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[None]:
     """
     if not dist.is_torchelastic_launched():
         problem = "the ranks must be started by torchrun, got a single process"
-        raise ValueError(f"{problem}: call {COMMAND}")
+        raise ValueError(f"{problem}: run {COMMAND}")
     store, rank, n_ranks = next(rendezvous("env://", timeout=timeout))
     dist.init_process_group(store=store, rank=rank, world_size=n_ranks, timeout=timeout)
     try:

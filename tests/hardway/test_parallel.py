@@ -226,17 +226,21 @@ def one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_rank")
-def test_the_program(capsys: pytest.CaptureFixture[str]) -> None:
-    parallel.main(["pocket", "Once upon a", "--max-new-tokens", "1"])
-    assert capsys.readouterr() == ("Once upon a time\n", "")
+def test_a_single_rank(pocket: GPT2, capsys: pytest.CaptureFixture[str]) -> None:
+    with ranks.joined():
+        part = parallel.load("pocket")
+        assert generate(part, [7454, 2402], 3) == generate(pocket, [7454, 2402], 3)
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.usefixtures("one_rank")
 def test_an_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit:
-        parallel.main(["pocket", "", "--max-new-tokens", "1"])
+    with pytest.raises(SystemExit) as exit, ranks.joined():
+        generate(parallel.load("pocket"), [], 1)
     assert exit.value.code == 1
-    assert capsys.readouterr().err.startswith("hardway.parallel: prompt must")
+    printed = capsys.readouterr().err
+    assert printed.startswith("hardway.parallel: prompt_ids must")
+    assert printed.count("\n") == 1
 
 
 @pytest.mark.usefixtures("one_rank")
