@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         checks,
         config,
         conversation,
+        decoding,
         embeddings,
         fast,
         generation,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from hardway import plots as plots
     from hardway.chat import Chat
     from hardway.config import Config
+    from hardway.decoding import beam_search, speculative_generate
     from hardway.fast import load, load_tokenizer
     from hardway.generation import generate, generate_batch, stream, stream_text
     from hardway.kv_cache import KVCache
@@ -67,12 +69,14 @@ __all__ = [
     "Sampler",
     "Tokenizer",
     "attention",
+    "beam_search",
     "block",
     "chat",
     "checkpoint",
     "checks",
     "config",
     "conversation",
+    "decoding",
     "embeddings",
     "fast",
     "generate",
@@ -92,6 +96,7 @@ __all__ = [
     "ranks",
     "safetensors",
     "sampling",
+    "speculative_generate",
     "stream",
     "stream_text",
     "tokenizer",
@@ -108,10 +113,12 @@ _DEFINED_IN = {
     "Llama": "llama",
     "Sampler": "sampling",
     "Tokenizer": "tokenizer",
+    "beam_search": "decoding",
     "generate": "generation",
     "generate_batch": "generation",
     "load": "fast",
     "load_tokenizer": "fast",
+    "speculative_generate": "decoding",
     "stream": "generation",
     "stream_text": "generation",
 }

@@ -117,6 +117,22 @@ def check_options(n_vocab: int, logit_bias: Any, constraint: Any) -> None:
         )
 
 
+def check_draft(
+    draft: ModelConfig, prompt: Sequence[int], max_new_tokens: int, model: ModelConfig
+) -> None:
+    """Raise `ValueError` for a draft of another vocabulary, or of a shorter context."""
+    if draft.n_vocab != model.n_vocab:
+        raise ValueError(
+            f"draft must have the model's n_vocab = {model.n_vocab}, "
+            f"got {draft.n_vocab}"
+        )
+    if len(prompt) + max_new_tokens > draft.n_ctx:
+        raise ValueError(
+            f"draft must have a context of {len(prompt) + max_new_tokens} positions, "
+            f"for prompt_ids and max_new_tokens, got n_ctx = {draft.n_ctx}"
+        )
+
+
 def check_stop(stop: Any) -> tuple[str, ...]:
     """Return stop strings as a tuple; a single one may stand alone.
 

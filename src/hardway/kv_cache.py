@@ -1,5 +1,7 @@
 """Keep the keys and values of past positions, so that none is computed twice."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -56,6 +58,16 @@ class KVCache:
         Raises `ValueError` for more than are free.
         """
         self.length += checks.integer("n", n, 0, self.max_len - self.length)
+
+    def copy_rows(self, other: "KVCache", rows: Sequence[int]) -> None:
+        """Hold, in each row, what a row of another cache holds, or of this one.
+
+        rows: one for each of the batch_size rows here.
+        """
+        n = other.length
+        self.keys[..., :n, :] = other.keys[:, rows, :, :n]
+        self.values[..., :n, :] = other.values[:, rows, :, :n]
+        self.length = n
 
     def truncate(self, length: int) -> None:
         """Keep only the first ``length`` positions; the memory stays.
