@@ -344,12 +344,15 @@ def test_the_faster_call_wins(monkeypatch: pytest.MonkeyPatch) -> None:
         left = list(seconds)
 
         def call() -> Tensor:
+            assert torch.get_num_threads() == 1
             clock[0] += left.pop(0) if len(left) > 1 else left[0]
             return torch.ones(1)
 
         return call
 
+    threads = torch.get_num_threads()
     assert fast.is_faster(taking(1), taking(2))
     assert not fast.is_faster(taking(2), taking(1))
     assert not fast.is_faster(taking(1), taking(1))
     assert fast.is_faster(taking(*[9] * 20, 1), taking(2))  # others were running
+    assert torch.get_num_threads() == threads
