@@ -340,3 +340,24 @@ def check_finite_logits(
                 f"the logits for new token {step + 1}{where} contain NaN or infinity: "
                 "check the model's weights"
             )
+
+
+def check_ragged(model: Any) -> None:
+    """Raise `ValueError` for a model without a ragged forward pass."""
+    if not callable(getattr(model, "forward", None)):
+        raise ValueError(
+            "model must be a fast one, as hardway.load returns, "
+            f"got {type(model).__name__}"
+        )
+
+
+def check_pool(n_prompt: int, max_new_tokens: int, room: int) -> None:
+    """Raise `ValueError` for a text that wouldn't fit in all of an engine's pages.
+
+    room: how many tokens fit in them.
+    """
+    if n_prompt + max_new_tokens > room:
+        raise ValueError(
+            "prompt_ids and max_new_tokens must fit in the engine's pages, "
+            f"{room} positions, got {n_prompt} + {max_new_tokens}: raise n_pages"
+        )

@@ -41,7 +41,11 @@ LAYERS = [
     ["decoding.pattern"],
     ["decoding.json_schema"],
     ["decoding.beam", "decoding.constrained", "decoding.speculative"],
-    ["decoding", "fast", "plots"],
+    ["serving.pool", "serving.request"],
+    ["serving.scheduler"],
+    ["serving.paged"],
+    ["serving.engine"],
+    ["decoding", "fast", "plots", "serving"],
     ["__init__"],
     ["cli"],
     ["__main__"],
@@ -54,6 +58,7 @@ TAUGHT = [
     "decoding.json_schema", "decoding.constrained", "decoding.beam",
     "decoding.speculative",
 ]  # fmt: skip
+SERVING = ["pool", "request", "scheduler", "paged", "engine"]  # printed, too
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
     "conversation", "config", "checkpoint", "hub", "transfer", "wheel",
@@ -65,6 +70,7 @@ TORCH = {
     "llama", "quantization", "fast.packed", "fast.linear", "fast.ragged", "fast.gpt2",
     "fast.llama", "fast.quantized_llama", "fast", "plots", "parallel", "ranks",
     "decoding.constrained", "decoding.beam", "decoding.speculative",
+    "serving.paged", "serving.engine",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
@@ -215,7 +221,7 @@ def lines_of_code(module: str) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("module", TAUGHT)
+@pytest.mark.parametrize("module", [*TAUGHT, *(f"serving.{m}" for m in SERVING)])
 def test_a_function_prints_on_one_page(module: str) -> None:
     counts = lines_of_code(module)
     assert counts
@@ -256,7 +262,7 @@ def checking_lines(source: str) -> tuple[set[int], set[int]]:
     return checking & code, code
 
 
-@pytest.mark.parametrize("module", TAUGHT)
+@pytest.mark.parametrize("module", [*TAUGHT, *(f"serving.{m}" for m in SERVING)])
 def test_a_taught_module_shows_more_than_checks(module: str) -> None:
     checking, code = checking_lines(path_of(module).read_text(encoding="utf-8"))
     assert len(checking) <= MAX_CHECKING * len(code)
@@ -316,7 +322,7 @@ def members(module: ModuleType) -> dict[str, object]:
 def test_docstrings(module: str) -> None:
     loaded = importlib.import_module(f"hardway.{module}")
     names = members(loaded)
-    assert names or module == "decoding"  # whose names are defined in its modules
+    assert names or module in {"decoding", "serving"}  # defined in their modules
     assert loaded.__doc__
     undocumented = [name for name, value in names.items() if not inspect.getdoc(value)]
     assert undocumented == []
@@ -384,6 +390,16 @@ def test_the_names_of_the_fast_path() -> None:
     assert not hasattr(hardway.fast, "__wrapped__")
 
 
+def test_the_names_of_serving() -> None:
+    from hardway.serving import Engine, Request, engine, request
+
+    assert hardway.serving.Engine is Engine is engine.Engine
+    assert hardway.serving.Request is Request is request.Request
+    assert {*hardway.serving.__all__} == {"Engine", "Request"}
+    with pytest.raises(AttributeError, match=r"'hardway\.serving' .* 'Motor'"):
+        hardway.serving.Motor  # noqa: B018
+
+
 def test_type_checkers_see_the_same_names() -> None:
     (checked,) = [
         node
@@ -404,9 +420,10 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
+INDIRECTLY = {"chat", "serving.request", "serving.scheduler"}
 LIGHT = [
     module for module in MODULES
-    if module not in TORCH - {"fast"} | {"chat"} and not module.startswith("__")
+    if module not in TORCH - {"fast"} | INDIRECTLY and not module.startswith("__")
 ]  # fmt: skip
 
 
