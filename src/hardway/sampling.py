@@ -18,7 +18,7 @@ Processor = Callable[[Tensor, Ids, Ids], Tensor]  # logits, prompt, new ids → 
 
 
 class Constraint(Protocol):
-    """What may be generated; `hardway.decoding.Regex` and `JsonSchema` are two.
+    """What may be generated; those of `hardway.decoding.constrained` are two.
 
     n_vocab: that of the model; eot_id: the token that ends a text which is complete.
     """

@@ -32,7 +32,7 @@ FAR = 2**15 - 1  # more bytes than any text has left; fits in int16
 class Automaton:
     """A deterministic automaton on bytes, whose states are made when first needed.
 
-    States are numbered expressions: 0 is `NOTHING`, where no text leads back from, 1
+    States are numbered expressions: 0 is ``NOTHING``, where no text leads back from, 1
     the whole. ``table`` [n_states, 256] says where each byte leads, once `complete` has
     filled a state's row; ``left`` how many bytes the shortest rest of a text has.
     """

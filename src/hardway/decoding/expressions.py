@@ -85,7 +85,7 @@ def shortest(expression: Expression) -> int:
     """Return how many bytes the shortest text has that matches.
 
     That text is empty where an expression matches already, as the end of a text. Not
-    for `NOTHING`, which no text matches.
+    for ``NOTHING``, which no text matches.
     """
     match expression:
         case Bytes():
@@ -101,7 +101,7 @@ def shortest(expression: Expression) -> int:
 def derivative(expression: Expression, byte: int) -> Expression:
     """Return what may follow a byte, where it begins a text that matches.
 
-    It is `NOTHING` for a byte that begins none. Source: Brzozowski 1964.
+    It is ``NOTHING`` for a byte that begins none. Source: Brzozowski 1964.
     """
     match expression:
         case Bytes(values):

@@ -4,20 +4,19 @@ The text follows the same distribution as without guesses, exactly. Papers: Levi
 al. 2023, Chen et al. 2023.
 """
 
+import copy
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple, Protocol, TypeVar, Unpack
+from typing import NamedTuple, Protocol, Unpack
 
 import torch
 from torch import Tensor
 
 from hardway import checks, inputs
-from hardway.checkpoint import expected_shapes
 from hardway.generation import LanguageModel, Sampling, new_sampler
-from hardway.model import Decoder
+from hardway.llama import Llama
+from hardway.model import GPT2
 from hardway.sampling import Ids, Sampler
-
-Model = TypeVar("Model", bound=Decoder)
 
 
 class Round(NamedTuple):
@@ -47,7 +46,7 @@ def speculative_generate(
     stop_ids: Collection[int] = (),
     **sampling: Unpack[Sampling],
 ) -> list[int]:
-    """Continue a prompt as `hardway.generate` does, by guesses that are verified.
+    """Continue a prompt as `hardway.generation.generate` does, by verified guesses.
 
     draft: a smaller model of the same vocabulary, or None to look up how the text went
     on before; n_draft: guesses per pass. Greedy text is the same as without guesses, up
@@ -167,13 +166,13 @@ class SmallModel:
         return guesses, torch.stack(rows) if rows else torch.empty(0)
 
 
-def first_layers(model: Model, n_layer: int) -> Model:
+def first_layers(model: GPT2 | Llama, n_layer: int) -> GPT2 | Llama:
     """Return a draft for a model: its own first blocks, under its own head.
 
-    Raises `ValueError` for more blocks than it has.
+    Nothing is copied. Raises `ValueError` for more blocks than the model has.
     """
-    n = checks.integer("n_layer", n_layer, 1, model.config.n_layer)
-    config = replace(model.config, n_layer=n)
-    return type(model)(
-        config, {name: model.weights[name] for name in expected_shapes(config)}
-    )
+    n_layer = checks.integer("n_layer", n_layer, 1, model.config.n_layer)
+    draft = copy.copy(model)
+    draft.config = replace(model.config, n_layer=n_layer)  # type: ignore[assignment]
+    draft.blocks = model.blocks[:n_layer]
+    return draft
