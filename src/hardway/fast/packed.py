@@ -76,7 +76,7 @@ class Int4Matrix:
     apart, because theirs are rounded: one more group of inputs takes it off them.
     """
 
-    few = 64  # vectors; more are worth unpacking the codes for bfloat16's product
+    few = 96  # vectors; more are worth unpacking the codes for bfloat16's product
 
     def __init__(self, quantized: Quantized, mean: Tensor | None = None) -> None:
         """Pack codes from -8 to 7 as they are; scales and zeros become bfloat16."""
