@@ -22,7 +22,10 @@ import precision
 import report
 import speed
 import tokenizer
-from measure import clock, interleave, machine, streaming, summary
+from hardway.fast.gpt2 import QuantizedGPT2
+from hardway.fast.packed import Packed
+from hardway.fast.quantized_llama import QuantizedLlama
+from measure import check_idle, clock, interleave, machine, streaming, summary
 
 HERE = Path(__file__).parent
 RECORD = HERE.parent / "book" / "record.json"
@@ -32,6 +35,7 @@ console = Console(highlight=False)
 
 def main(directory: Path) -> None:
     """Measure everything, on the random model that is, or will be, in ``directory``."""
+    check_idle()
     models.write_random(directory)
     peers = speed.Peers(directory)
     record: dict[str, Any] = {"date": date.today().isoformat(), "machine": machine()}
@@ -46,6 +50,9 @@ def main(directory: Path) -> None:
         ("batch of 8", "tokens/s", speed.batched(peers, 8)),
         ("batch of 32", "tokens/s", speed.batched(peers, 32)),
         ("growth", "s", speed.growth(peers, LENGTHS)),
+        ("smollm2", "tokens/s", speed.smollm2(peers)),
+        ("smollm2 prefill", "s", speed.smollm2_prefill(peers)),
+        ("smollm2 load", "s", {"hardway": lambda: clock(speed.load_smollm2)}),
     ):
         console.print(f"Measuring: {name} …")
         record[name] = summary(interleave(runs), unit)
@@ -60,7 +67,7 @@ def main(directory: Path) -> None:
     console.print("Measuring: what float16 costs …")
     record["precision"] = judge_float16(peers)
     RECORD.write_text(json.dumps(record, indent=1) + "\n")
-    table = report.markdown(record)
+    table = f"{report.speeds(record)}\n{report.markdown(record)}"
     (HERE / "record.md").write_text(table)
     console.print(table)
 
@@ -77,10 +84,25 @@ def bytes_read(peers: speed.Peers) -> dict[str, int]:
     Of the two tables of embeddings it looks up a row each; ``wte`` is read once more,
     whole, for the logits.
     """
-    return {
+    found = {
         name: sum(w.nbytes for key, w in model.weights.items() if key != "wpe.weight")
         for name, model in (("float32", peers.float32), ("float16", peers.float16))
     }
+    for name, coded in (("int8", peers.int8), ("int4", peers.int4)):
+        assert isinstance(coded, QuantizedGPT2)
+        found[name] = sum(map(n_bytes, coded.packed.values()))
+    assert isinstance(peers.smollm2, QuantizedLlama)
+    matrices = [*peers.smollm2.packed.values(), peers.smollm2.head]
+    return found | {"smollm2": sum(map(n_bytes, matrices))}
+
+
+def n_bytes(matrix: torch.Tensor | Packed) -> int:
+    """Return the bytes of a matrix, its scales included."""
+    if isinstance(matrix, torch.Tensor):
+        return matrix.nbytes
+    return sum(
+        part.nbytes for part in vars(matrix).values() if isinstance(part, torch.Tensor)
+    )
 
 
 def judge_float16(peers: speed.Peers) -> dict[str, object]:

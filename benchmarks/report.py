@@ -9,11 +9,14 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-HF, CT2, OURS, HALF = (
+HF, HF16, CT2, CT8 = (
     "transformers float32",
+    "transformers bfloat16",
     "ctranslate2 float32",
-    "hardway float32",
-    "hardway float16",
+    "ctranslate2 int8",
+)
+OURS, HALF, INT8, INT4 = (
+    f"hardway {kind}" for kind in ("float32", "float16", "int8", "int4")
 )
 
 
@@ -85,7 +88,39 @@ def dearer(record: Record) -> float:
 
 TARGETS = [
     Target("decode, float32", "transformers", rate("decode", OURS, HF), 1.6),
-    Target("decode, float16", "transformers", rate("decode", HALF, HF), 3.5),
+    Target("decode, float16", "transformers", rate("decode", HALF, HF), 3.2),
+    Target("decode, int8", "transformers", rate("decode", INT8, HF), 4.5),
+    Target("decode, int4", "transformers", rate("decode", INT4, HF), 7),
+    Target("decode, int8", "CTranslate2 int8", rate("decode", INT8, CT8), 1.5),
+    Target("decode, int4", "CTranslate2 int8", rate("decode", INT4, CT8), 2),
+    Target("decode, int4", "transformers", rate("decode", INT4, HF), 9, hoped=True),
+    Target(
+        "decode, int4",
+        "llama.cpp Q4_0",
+        rate("decode", INT4, "llama.cpp Q4_0"),
+        1,
+        hoped=True,
+    ),
+    Target("SmolLM2, decode", "llama.cpp", rate("smollm2", "hardway", "llama.cpp"), 1),
+    Target(
+        "SmolLM2, decode",
+        "llama.cpp",
+        rate("smollm2", "hardway", "llama.cpp"),
+        1.15,
+        hoped=True,
+    ),
+    Target(
+        "SmolLM2, prefill of 512",
+        "llama.cpp",
+        time("smollm2 prefill", "hardway", "llama.cpp"),
+        2,
+    ),
+    Target(
+        "SmolLM2, load, s",
+        "",
+        lambda r: median(r, "smollm2 load", "hardway"),
+        at_most=1.5,
+    ),
     Target(
         "decode, float16",
         "the memory",
@@ -97,7 +132,7 @@ TARGETS = [
     Target(
         "decode, float16",
         "CTranslate2 int8",
-        rate("decode", HALF, "ctranslate2 int8"),
+        rate("decode", HALF, CT8),
         2,
         hoped=True,
     ),
@@ -105,6 +140,18 @@ TARGETS = [
     Target("prefill of 512", "CTranslate2", time("prefill", OURS, CT2), 1),
     Target("8 sequences", "transformers", rate("batch of 8", OURS, HF), 1),
     Target("32 sequences", "transformers", rate("batch of 32", OURS, HF), 1),
+    Target(
+        "8 sequences, int4",
+        "transformers bfloat16",
+        rate("batch of 8", INT4, HF16),
+        1.5,
+    ),
+    Target(
+        "32 sequences, int8",
+        "transformers bfloat16",
+        rate("batch of 32", INT8, HF16),
+        1.5,
+    ),
     Target("token 1024, float32", "token 64", longest("float32"), at_most=1.3),
     Target("token 1024, float16", "token 64", longest("float16"), at_most=1.3),
     Target(
@@ -151,6 +198,25 @@ TARGETS = [
     ),
     Target("bits per byte, % more", "float32", dearer, at_most=0.5),
 ]
+
+
+def speeds(record: Record) -> str:
+    """Write what decode reached: tokens/s, as a ratio, in GB/s, of the bandwidth."""
+    lines = [
+        "| decode | tokens/s | fastest | × transformers float32 | GB/s | of memory |",
+        "|---|---|---|---|---|---|",
+    ]
+    slowest, memory = median(record, "decode", HF), bandwidth(record)
+    for name, found in record["decode"].items():
+        kind = name.removeprefix("hardway ")
+        tokens = found["median"]
+        read = tokens * record["bytes"].get(kind, 0) / 1e9 if kind != name else 0.0
+        share = f"{read:.1f} | {read / memory:.0%}" if read else "| "
+        lines.append(
+            f"| {name} | {tokens:.1f} | {found['high']:.1f} | {tokens / slowest:.2f} | "
+            f"{share} |"
+        )
+    return "\n".join(lines) + "\n"
 
 
 def markdown(record: Record) -> str:

@@ -18,13 +18,16 @@ from ctranslate2.converters import TransformersConverter
 from torch import Tensor
 
 import hardway
-from hardway import GPT2
+from hardway import GPT2, hub
 from hardway.fast import FastGPT2, gpt2, linear
+from hardway.generation import LanguageModel
+from llama_cpp_peer import LlamaCpp, write_gpt2
 from measure import clock
 
 Runs = dict[str, Callable[[], float]]
 NEW = 64
 PROMPT = 32
+GGUF_KINDS = ("F16", "Q8_0", "Q4_0")
 
 
 @contextmanager
@@ -37,7 +40,7 @@ def only_matmul(onednn: bool) -> Iterator[None]:
         yield
 
 
-def steps(run: Callable[[GPT2], float], peers: "Peers") -> Runs:
+def steps(run: Callable[[LanguageModel], float], peers: "Peers") -> Runs:
     """Measure what each step from the taught model to the fast one brings."""
 
     def with_matmul(onednn: bool) -> float:
@@ -50,11 +53,13 @@ def steps(run: Callable[[GPT2], float], peers: "Peers") -> Runs:
         "hardway, oneDNN": lambda: with_matmul(onednn=True),
         "hardway float32": lambda: run(peers.float32),
         "hardway float16": lambda: run(peers.float16),
+        "hardway int8": lambda: run(peers.int8),
+        "hardway int4": lambda: run(peers.int4),
     }
 
 
 class Peers:
-    """The same weights in three programs."""
+    """The same weights in four programs."""
 
     def __init__(self, directory: Path) -> None:
         transformers.logging.set_verbosity_error()
@@ -62,8 +67,15 @@ class Peers:
         self.float32 = FastGPT2.from_pretrained(directory)
         self.float16 = FastGPT2.from_pretrained(directory, torch.float16)
         self.taught = GPT2(self.float32.config, self.float32.weights)
-        self.transformers: Any = transformers.GPT2LMHeadModel.from_pretrained(directory)
-        self.transformers.eval()
+        self.int8 = hardway.load(directory, quantize="int8")
+        self.int4 = hardway.load(directory, quantize="int4")
+        load = transformers.GPT2LMHeadModel.from_pretrained
+        self.transformers: dict[str, Any] = {
+            "float32": load(directory).eval(),
+            "bfloat16": load(directory, dtype=torch.bfloat16).eval(),
+        }
+        self.gguf = {kind: write_gpt2(directory, kind) for kind in GGUF_KINDS}
+        self.smollm2 = hardway.load("smollm2")
         converted = directory / "ctranslate2"
         if not converted.exists():
             half_written = directory / "half-written-ctranslate2"
@@ -73,10 +85,10 @@ class Peers:
         source = torch.Generator().manual_seed(0)
         self.text = torch.randint(0, 50_000, (1024,), generator=source)
 
-    def hugging_face(self, prompts: Tensor, n_new: int) -> Tensor:
+    def hugging_face(self, prompts: Tensor, n_new: int, kind: str) -> Tensor:
         """Continue prompts [B, T] greedily with transformers."""
         with torch.inference_mode():
-            ids: Tensor = self.transformers.generate(
+            ids: Tensor = self.transformers[kind].generate(
                 prompts,
                 attention_mask=torch.ones_like(prompts),
                 max_new_tokens=n_new,
@@ -127,13 +139,15 @@ def decode(peers: Peers) -> Runs:
     ids = peers.text[:PROMPT].tolist()
     prompt = torch.tensor([ids])
 
-    def ours(model: GPT2) -> float:
+    def ours(model: LanguageModel) -> float:
         return rate(lambda n: hardway.generate(model, ids, n), NEW)
 
+    def hugging_face(kind: str) -> float:
+        return rate(lambda n: peers.hugging_face(prompt, n, kind), NEW)
+
     runs = steps(ours, peers)
-    runs["transformers float32"] = lambda: rate(
-        lambda n: peers.hugging_face(prompt, n), NEW
-    )
+    for kind in peers.transformers:
+        runs[f"transformers {kind}"] = partial(hugging_face, kind)
 
     def theirs(kind: str) -> float:
         model = CTranslate2(peers.converted, kind)
@@ -142,41 +156,87 @@ def decode(peers: Peers) -> Runs:
     for kind in ("float32", "int8_float32"):
         name = f"ctranslate2 {kind.removesuffix('_float32')}"
         runs[name] = partial(theirs, kind)
+    for kind, path in peers.gguf.items():
+        runs[f"llama.cpp {kind}"] = partial(llama_cpp_decode, path, ids)
     return runs
+
+
+def llama_cpp_decode(path: Path, ids: Sequence[int]) -> float:
+    """Return the tokens per second of llama.cpp, one sequence."""
+    model = LlamaCpp(path)
+    return rate(lambda n: model(ids, n), NEW)
+
+
+def smollm2(peers: Peers) -> Runs:
+    """SmolLM2 from its own file, one token at a time; tokens per second."""
+    ids = (peers.text[:PROMPT] % peers.smollm2.config.n_vocab).tolist()
+    return {
+        "hardway": lambda: rate(lambda n: hardway.generate(peers.smollm2, ids, n), NEW),
+        "llama.cpp": partial(llama_cpp_decode, hub.weights("smollm2"), ids),
+    }
+
+
+def load_smollm2() -> LanguageModel:
+    """Load SmolLM2 from its own file."""
+    return hardway.load("smollm2")
+
+
+def smollm2_prefill(peers: Peers, length: int = 512) -> Runs:
+    """Run a prompt through SmolLM2, up to the logits after it; seconds."""
+    text = peers.text[:length] % peers.smollm2.config.n_vocab
+
+    def ours() -> float:
+        cache = peers.smollm2.new_cache(max_len=length)
+        return clock(lambda: peers.smollm2(text, cache, last_only=True))
+
+    def theirs() -> float:
+        model = LlamaCpp(hub.weights("smollm2"))
+        model.prefill(text.tolist())
+        return clock(lambda: model.prefill(text.tolist()))
+
+    return {"hardway": ours, "llama.cpp": theirs}
 
 
 def prefill(peers: Peers, length: int = 512) -> Runs:
     """Run a prompt, up to the logits of its first new token; seconds."""
     text = peers.text[:length]
 
-    def ours(model: GPT2) -> float:
+    def ours(model: LanguageModel) -> float:
         cache = model.new_cache(max_len=length)
         return clock(lambda: model(text, cache, last_only=True))
 
-    def hugging_face() -> None:
+    def hugging_face(kind: str) -> float:
+        model = peers.transformers[kind]
         with torch.inference_mode():
-            peers.transformers(text[None], use_cache=True, logits_to_keep=1)
+            return clock(lambda: model(text[None], use_cache=True, logits_to_keep=1))
 
     def theirs() -> float:
         model = CTranslate2(peers.converted, "float32")
         model(text.tolist(), 1)
         return clock(lambda: model(text.tolist(), 1))
 
-    return steps(ours, peers) | {
-        "transformers float32": lambda: clock(hugging_face),
-        "ctranslate2 float32": theirs,
-    }
+    runs = steps(ours, peers)
+    for kind in peers.transformers:
+        runs[f"transformers {kind}"] = partial(hugging_face, kind)
+    return runs | {"ctranslate2 float32": theirs}
 
 
 def batched(peers: Peers, n_sequences: int, n_new: int = 16) -> Runs:
     """Several sequences at once, one token of each at a time; tokens per second."""
     prompts = peers.text.view(-1, PROMPT)[:n_sequences]
-    writers: dict[str, Callable[[int], object]] = {
-        "hardway float32": lambda n: hardway.generate_batch(
-            peers.float32, prompts.tolist(), n
-        ),
-        "transformers float32": lambda n: peers.hugging_face(prompts, n),
-    }
+    ours: dict[str, LanguageModel] = {
+        "float32": peers.float32, "int8": peers.int8, "int4": peers.int4,
+    }  # fmt: skip
+
+    def write(kind: str, n: int) -> object:
+        return hardway.generate_batch(ours[kind], prompts.tolist(), n)
+
+    def hugging_face(kind: str, n: int) -> object:
+        return peers.hugging_face(prompts, n, kind)
+
+    writers = {f"hardway {kind}": partial(write, kind) for kind in ours}
+    for kind in peers.transformers:
+        writers[f"transformers {kind}"] = partial(hugging_face, kind)
     return {
         name: partial(rate, write, n_new, n_sequences)
         for name, write in writers.items()
