@@ -85,13 +85,15 @@ def attend_in_rows(
     [B · T, n_head, d_head]. Torch's fused attention never holds a row of attention
     weights in memory whole (Dao et al. 2022).
     """
+    if len(q) == batch_size:  # a single token of each sequence
+        stacked = q.view(batch_size, k.shape[1], -1, q.shape[-1])
+        k, v = k[:, :, None], v[:, :, None]  # [B, n_kv_head, 1, d_head]
+        if cache is not None:
+            k, v = cache.append(layer, k, v)  # [B, n_kv_head, S, d_head]
+        return F.scaled_dot_product_attention(stacked, k, v, mask).view(q.shape)
     q, k, v = (x.view(batch_size, -1, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
     if cache is not None:
-        k, v = cache.append(layer, k, v)  # [B, n_kv_head, S, d_head]
-    if q.shape[2] == 1:
-        stacked = q.view(batch_size, k.shape[1], -1, q.shape[-1])
-        mixed = F.scaled_dot_product_attention(stacked, k, v, mask)
-        return mixed.view(batch_size, -1, q.shape[-1])
+        k, v = cache.append(layer, k, v)
     mixed = F.scaled_dot_product_attention(
         q, k, v, mask, is_causal=mask is None, enable_gqa=k.shape[1] < q.shape[1]
     )
