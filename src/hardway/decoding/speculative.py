@@ -173,6 +173,6 @@ def first_layers(model: GPT2 | Llama, n_layer: int) -> GPT2 | Llama:
     """
     n_layer = checks.integer("n_layer", n_layer, 1, model.config.n_layer)
     draft = copy.copy(model)
-    draft.config = replace(model.config, n_layer=n_layer)  # type: ignore[assignment]
+    draft.config = replace(model.config, n_layer=n_layer)
     draft.blocks = model.blocks[:n_layer]
     return draft
