@@ -4,11 +4,13 @@ Each process has a rank, from 0 on. torchrun starts them, and tells each its ran
 """
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
@@ -37,17 +39,20 @@ def joined(timeout: timedelta = TIMEOUT) -> Iterator[None]:
         raise ValueError(f"{problem}: run {COMMAND}")
     store, rank, n_ranks = next(rendezvous("env://", timeout=timeout))
     dist.init_process_group(store=store, rank=rank, world_size=n_ranks, timeout=timeout)
+    before = signal.signal(signal.SIGTERM, stopped)
     try:
         yield
         with noticing_loss():
             dist.barrier()  # nobody leaves while another still needs an answer
     except (ValueError, OSError) as error:
+        signal.signal(signal.SIGTERM, before)
         if store.add("errors", 1) == 1:  # all ranks share the store
             print(f"hardway.parallel: {error}", file=sys.stderr, flush=True)
         if isinstance(error, LostRankError):
             time.sleep(GRACE_SECONDS)
         raise SystemExit(1) from error
     finally:
+        signal.signal(signal.SIGTERM, before)
         dist.destroy_process_group()
 
 
@@ -57,10 +62,20 @@ def noticing_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # gloo's, and the base of NCCL's
-        raise LostRankError(
-            f"rank {dist.get_rank()} of {dist.get_world_size()} lost another rank, "
-            f"which ended or gave no answer in time, so all of them stop ({error})"
-        ) from error
+        raise lost(str(error)) from error
+
+
+def stopped(signal_number: int, frame: object) -> NoReturn:
+    """Raise `LostRankError` when torchrun ends this rank because of another."""
+    raise lost(signal.Signals(signal_number).name)
+
+
+def lost(detail: str) -> LostRankError:
+    """Return the error of this rank when another is gone."""
+    return LostRankError(
+        f"rank {dist.get_rank()} of {dist.get_world_size()} lost another rank, "
+        f"which ended or gave no answer in time, so all of them stop ({detail})"
+    )
 
 
 def local_device(kind: str) -> torch.device:
