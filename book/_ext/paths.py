@@ -6,3 +6,4 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LIBRARY = REPOSITORY / "src" / "hardway"
 BOOK = REPOSITORY / "book"
 EXTENSIONS = BOOK / "_ext"
+FIGURES = BOOK / "_figures"

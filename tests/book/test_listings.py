@@ -13,7 +13,14 @@ from sphinx.util.docutils import docutils_namespace
 
 from lint.completeness import hidden
 from literate import listings, pieces, source_pages
-from literate.pieces import find_pieces, joined, modules, partition
+from literate.pieces import (
+    find_pieces,
+    joined,
+    modules,
+    partition,
+    printed_modules,
+    scripts,
+)
 
 MODULE = """\
 '''A module.'''
@@ -50,10 +57,13 @@ NAMES = ["m", "m.one", "m.TABLE", "m.Thing", "m.Thing.area", "m.Thing.grow"]
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(pieces, "LIBRARY", tmp_path)
     monkeypatch.setattr(pieces, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(pieces, "FIGURES", tmp_path)
     (tmp_path / "m.py").write_text(MODULE)
     modules.cache_clear()
+    scripts.cache_clear()
     yield tmp_path
     modules.cache_clear()
+    scripts.cache_clear()
 
 
 def test_a_module_is_cut_into_named_pieces(library: Path) -> None:
@@ -69,10 +79,56 @@ def test_a_module_is_cut_into_named_pieces(library: Path) -> None:
     assert found["m.Thing.area"].place == "m.py, lines 20–23"
 
 
-@pytest.mark.parametrize("module", modules())
+SCRIPT = """\
+/** A module. */
+
+const LIMIT = 3;
+
+/**
+ * One.
+ */
+function one() {
+  if (LIMIT) {
+    return 1;
+  }
+}
+
+const TABLE = { one };
+
+class Thing {
+  constructor() {
+    this.size = 0;
+  }
+
+  /** Yield. */
+  *area() {
+    yield this.size ** 2;
+  }
+}
+
+async function* two() {}
+"""
+
+
+def test_a_script_is_cut_into_named_pieces(library: Path) -> None:
+    (library / "engine").mkdir()
+    (library / "engine" / "s.js").write_text(SCRIPT)
+    scripts.cache_clear()
+    found = {piece.name: piece for piece in partition("browser.s")}
+    names = ["", ".one", ".TABLE", ".Thing", ".Thing.area", ".two"]
+    assert list(found) == [f"browser.s{name}" for name in names]
+    assert found["browser.s"].text == "/** A module. */\n\nconst LIMIT = 3;"
+    assert found["browser.s.one"].text.startswith("/**\n * One.")
+    assert found["browser.s.Thing"].text.endswith("= 0;\n  }")
+    assert found["browser.s.Thing.area"].text.endswith("}\n}")
+    assert found["browser.s.two"].language == "javascript"
+    assert "hidden: no page shows browser.s.one (engine/s.js, lines 5–12)" in hidden(())
+
+
+@pytest.mark.parametrize("module", printed_modules())
 def test_every_line_of_the_library_is_in_exactly_one_piece(module: str) -> None:
     found = partition(module)
-    lines = modules()[module].read_text("utf-8").splitlines()
+    lines = printed_modules()[module].read_text("utf-8").splitlines()
     held = Counter(n for piece in found for n in range(piece.first, piece.last + 1))
     assert set(held.values()) == {1}
     assert [n for n, line in enumerate(lines, 1) if line.strip() and not held[n]] == []

@@ -40,6 +40,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for name, value in (("LIBRARY", library), ("BOOK", book)):
             monkeypatch.setattr(module, name, value, raising=False)
     monkeypatch.setattr(pieces, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(pieces, "FIGURES", tmp_path)
     forget()
     yield tmp_path
     forget()
@@ -48,7 +49,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def forget() -> None:
     """Clear the caches of what the files say."""
     for function in (
-        pieces.modules, listings.pages, listings.printed, program.parse,
+        pieces.modules, pieces.scripts, listings.pages, listings.printed, program.parse,
         program.definitions, program.equations, program.documented,
     ):  # fmt: skip
         function.cache_clear()

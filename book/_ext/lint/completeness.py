@@ -13,7 +13,7 @@ from sphinx.environment import BuildEnvironment
 
 from lint.problem import Problem
 from literate.listings import label
-from literate.pieces import modules, partition
+from literate.pieces import partition, printed_modules
 from literate.program import definitions, equations
 
 
@@ -27,7 +27,7 @@ def check(env: BuildEnvironment) -> Iterator[Problem]:
 
 def hidden(labels: Container[str]) -> Iterator[str]:
     """Yield a message for each piece whose listing's label isn't in ``labels``."""
-    pieces = [piece for module in modules() for piece in partition(module)]
+    pieces = [piece for module in printed_modules() for piece in partition(module)]
     for name, times in Counter(piece.name for piece in pieces).items():
         if times > 1:
             yield f"hidden: {times} pieces of the library are called {name}"

@@ -70,7 +70,7 @@ class Listing(SphinxDirective):
         """Return the code, numbered as in the file."""
         code = textwrap.dedent(piece.text)
         block = nodes.literal_block(code, code)  # not highlighted if they differ
-        block["language"], block["linenos"] = "python", True
+        block["language"], block["linenos"] = piece.language, True
         block["highlight_args"] = {"linenostart": piece.first}
         self.set_source_info(block)
         return block

@@ -4,18 +4,24 @@ A piece is a function, a method, a class's head (its docstring and fields), a co
 or a module's head (its docstring, imports and first constants). Names are dotted,
 without ``hardway``: ``attention``, ``attention.softmax``, ``model.GPT2.trace``. Every
 nonblank line of the library is in exactly one piece.
+
+The same holds for the JavaScript that computes the living figures. Its modules are
+called ``browser.model`` and so on.
 """
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from paths import LIBRARY, REPOSITORY
+from paths import FIGURES, LIBRARY, REPOSITORY
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 Starts = Iterator[tuple[str, int]]
+DEFINED = re.compile(r"(?:async )?(?:function\*?|class|const|let) (\w+)")
+METHOD = re.compile(r"  (?:async )?\*?(?!constructor)(\w+)\(.*\{$")
 
 
 @dataclass(frozen=True)
@@ -33,10 +39,20 @@ class Piece:
         return self.first + self.text.count("\n")
 
     @property
+    def language(self) -> str:
+        """The language, as Pygments calls it."""
+        return language(self.path)
+
+    @property
     def place(self) -> str:
         """The file and lines, as a caption shows them."""
         path = self.path.relative_to(REPOSITORY).as_posix()
         return f"{path}, lines {self.first}–{self.last}"
+
+
+def language(path: Path) -> str:
+    """Return a file's language, as Pygments calls it."""
+    return "javascript" if path.suffix == ".js" else "python"
 
 
 @cache
@@ -50,9 +66,22 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@cache
+def scripts(folder: str) -> dict[str, Path]:
+    """Map the names of the modules in JavaScript to their files, of one folder."""
+    prefix = "browser" if folder == "engine" else f"browser.{folder}"
+    files = sorted((FIGURES / folder).glob("*.js"))
+    return {f"{prefix}.{path.stem}": path for path in files}
+
+
+def printed_modules() -> dict[str, Path]:
+    """Map the name of every module that the book prints to its file."""
+    return modules() | scripts("engine")
+
+
 def module_of(name: str) -> str:
     """Return the module that contains a piece, or raise `LookupError`."""
-    known = modules()
+    known = printed_modules()
     module = name
     while module not in known:
         module, dot, _ = module.rpartition(".")
@@ -66,9 +95,12 @@ def partition(module: str) -> list[Piece]:
 
     Raises `ValueError` for a statement that belongs to no piece.
     """
-    path = modules()[module]
+    path = printed_modules()[module]
     lines = path.read_text(encoding="utf-8").splitlines()
-    starts = list(_starts(module, ast.parse("\n".join(lines)), lines))
+    if path.suffix == ".js":
+        starts = list(_starts_in_script(module, lines))
+    else:
+        starts = list(_starts(module, ast.parse("\n".join(lines)), lines))
     ends = [first - 1 for _, first in starts[1:]] + [len(lines)]
     pieces = []
     for (name, first), last in zip(starts, ends, strict=True):
@@ -125,6 +157,29 @@ def _starts(module: str, tree: ast.Module, lines: Sequence[str]) -> Starts:
                     f"{module}, line {node.lineno}: a statement between definitions "
                     "is in no piece; move it up, to the module's head"
                 )
+
+
+def _starts_in_script(module: str, lines: Sequence[str]) -> Starts:
+    """Yield the name and first line of each piece of a module in JavaScript.
+
+    A class's head has its constructor; a comment belongs to what it stands directly
+    above.
+    """
+    yield module, 1
+    in_head, inside = True, ""
+    for number, line in enumerate(lines, 1):
+        name = ""
+        if found := DEFINED.match(line):
+            name = f"{module}.{found[1]}"
+            inside = name if "class" in found[0] else ""
+            in_head &= found[0].startswith(("const", "let"))
+        elif inside and (found := METHOD.match(line)):
+            name = f"{inside}.{found[1]}"
+        if name and not in_head:
+            first = number
+            while lines[first - 2].lstrip().startswith(("/**", "*")):
+                first -= 1
+            yield name, first
 
 
 def _methods(name: str, definition: ast.ClassDef, lines: Sequence[str]) -> Starts:

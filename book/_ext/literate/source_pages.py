@@ -1,4 +1,4 @@
-"""Render every file of the library as a page with numbered lines.
+"""Render every file of the library and of the figures as a page with numbered lines.
 
 `sphinx.ext.viewcode` renders only the modules that the reference documents, and doesn't
 number lines.
@@ -9,7 +9,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from literate.pieces import Piece, module_of, modules
+from literate.pieces import Piece, language, module_of, printed_modules, scripts
 from paths import REPOSITORY
 
 
@@ -29,9 +29,9 @@ def page_name(module: str) -> str:
 
 def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield a page for each file, its lines numbered and anchored."""
-    for module, path in modules().items():
+    for module, path in (printed_modules() | scripts("ui")).items():
         code = app.builder.highlighter.highlight_block(  # type: ignore[attr-defined]
-            path.read_text(encoding="utf-8"), "python", linenos="inline",
+            path.read_text(encoding="utf-8"), language(path), linenos="inline",
             lineanchors="L",
         )  # fmt: skip
         title = path.relative_to(REPOSITORY).as_posix()
