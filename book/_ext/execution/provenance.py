@@ -19,10 +19,10 @@ from sphinx.environment import BuildEnvironment
 from sphinx.errors import ConfigError
 
 from execution.facts import facts, file_hash, model_directory, tree_hash
-from paths import BOOK, EXTENSIONS, LIBRARY
+from paths import BOOK, EXTENSIONS, FIGURES, LIBRARY
 
 CACHES_KEPT = 4  # so that undoing a change of the library runs nothing again
-ASSETS = (BOOK / "_static", BOOK / "_templates")
+ASSETS = (BOOK / "_static", BOOK / "_templates", FIGURES)
 RUN_BY = ("running.py", "escaping.py")
 
 

@@ -27,6 +27,7 @@ from sphinx.util import docname_join, logging
 from sphinx.util.docutils import ReferenceRole
 
 from literate.pieces import find_pieces, joined
+from theme.still import table
 
 logger = logging.getLogger(__name__)
 
@@ -205,12 +206,20 @@ def solution(page: Page, label: str, options: Mapping[str, str], body: str) -> s
     return f"**Solution to {cross_reference('std', 'numref', page, label)}**"
 
 
+def living(page: Page, names: str, options: Mapping[str, str], body: str) -> str:
+    """Return the table of a living figure, with the figure's number and caption."""
+    name, *_ = names.split()
+    number = cross_reference("std", "numref", page, f"living-{name}")
+    return f"{table(name)}\n\n_{number}. {' '.join(inline(page, body).split())}_"
+
+
 DIRECTIVES: dict[str, Callable[[Page, str, Mapping[str, str], str], str]] = {
     "admonition": admonition,
     "dropdown": dropdown,
     "exercise": exercise,
     "figure": figure,
     "listing": listing,
+    "living": living,
     "math": math,
     "pipeline": lambda page, text, options, body: "",  # needs the other pages
     "solution-start": solution,

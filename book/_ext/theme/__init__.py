@@ -9,6 +9,7 @@ from theme import (
     credits,
     diagram,
     exercises,
+    figures,
     folds,
     formulas,
     numbering,
@@ -27,6 +28,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("redirects", {}, "html")
     app.add_directive("pipeline", diagram.Pipeline)
     app.add_directive("exercises", exercises.Exercises)
+    app.add_directive("living", figures.Living)
     app.add_post_transform(pictures.Inline)
     app.add_post_transform(formulas.KeepTogether)
     app.add_post_transform(numbering.ListingNumber)
@@ -44,5 +46,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("html-collect-pages", redirects.pages)
     app.connect("html-page-context", about.describe, priority=100)
     app.connect("html-page-context", publishing.leave_out_card, priority=100)
+    app.connect("html-page-context", figures.load)
     app.connect("html-page-context", slimming.tidy)
+    app.connect("build-finished", figures.write)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

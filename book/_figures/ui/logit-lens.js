@@ -1,0 +1,39 @@
+/** Chapter 6: what every layer would predict, and how surprised the model is. */
+SETUPS["logit-lens"] = (figure) => {
+  Object.assign(figure.state, { at: "" });
+  Object.assign(figure.initial, { at: "" });
+  figure.addText("text", "A sentence", "Run");
+  const grid = h("div", { class: "scroll lens" }), detail = h("div", { class: "detail" });
+  const shaded = h("p", { class: "sentence" });
+  figure.view.append(grid, detail, h("p", { class: "note" }, "The sentence again: the darker, the more surprised the model was (bits below)."), shaded);
+  figure.ask = ({ text, limit }) => ask("lens", { text, limit });
+  figure.show = (answer) => {
+    const { pieces, cells, ranks, surprisal } = answer, last = cells.length - 1;
+    const name = (/** @type {number} */ l) => (l ? `block ${l - 1}` : "embeddings");
+    const rows = cells.map((/** @type {Rival[][]} */ layer, /** @type {number} */ l) => ({
+      label: name(l),
+      cells: layer.map(([[, piece, p]], t) => ({
+        text: piece, shade: p, class: ranks[l][t] === 1 ? "final" : "",
+        title: `After ${name(l)}, at ${pieces[t]}: ${piece}, ${percent(p)}`,
+      })),
+    })).reverse();
+    const look = (/** @type {number} */ row, /** @type {number} */ t) => {
+      const l = last - row, five = cells[l][t].map((/** @type {Rival} */ [, piece, p]) => `${piece} ${percent(p)}`).join(", ");
+      const [, final] = cells[last][t][0];
+      detail.textContent = `After ${name(l)}, at ${pieces[t]}: ${five}`;
+      figure.say(`The final answer after ${pieces[t]} is ${final}. After ${name(l)}, it ranks ${ranks[l][t]} of 50,257.${tellDropped(answer.dropped)}`);
+      const early = l < last / 2 && ranks[l][t] === 1;
+      figure.setTask("find a place where half of the blocks were enough: the final answer is already first.",
+        early ? `${final}, after ${name(l)}` : undefined);
+    };
+    drawGrid(grid, "The most probable token at each layer and position; framed where it is the final answer",
+      pieces, rows, look, (row, t) => figure.change({ at: `${row},${t}` }));
+    const [row, t] = figure.state.at.split(",").map(Number);
+    const known = figure.state.at && row <= last && t < pieces.length;
+    look(known ? row : 0, known ? t : pieces.length - 1);
+    const most = Math.max(...surprisal, 1);
+    shaded.replaceChildren(...pieces.map((/** @type {string} */ piece, /** @type {number} */ i) => h("span", {
+      class: "word bits", style: `--shade: ${i ? (100 * surprisal[i - 1]) / most : 0}%`,
+    }, piece, h("small", {}, i ? surprisal[i - 1].toFixed(1) : "–"))));
+  };
+};
