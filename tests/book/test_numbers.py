@@ -65,6 +65,7 @@ def test_a_typed_number_is_found(prose: str, number: str) -> None:
         "[chapter 6](06-forward.md#in-768-numbers)",
         "| size | GPT-2 124M |\n|---|---|\n| width | 768 |\n| words | 50,257 |\n",
         "version3.11 and h.10.ln_1",
+        "# 13 · More than one machine\n\nChapter 13 says so.",
     ],
 )
 def test_what_cannot_change_may_be_typed(prose: str) -> None:

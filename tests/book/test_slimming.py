@@ -71,6 +71,17 @@ def test_only_what_cannot_break_is_unwrapped(word: str, bare: bool) -> None:
     assert context["title"] == wrapped
 
 
+def test_a_link_has_only_its_text() -> None:
+    link = '<a href="a.html#hardway.f"{}>{}</a><a title="A page" href="b.html">{}</a>'
+    span = '<span class="std std-ref">{}</span>'
+    nested = span.format("<em>a section</em>")
+    context = {
+        "body": link.format(' title="hardway.f"', span.format("Listing 1.9"), nested)
+    }
+    slimming.tidy(None, "page", "page.html", context, None)
+    assert context["body"] == link.format("", "Listing 1.9", nested)
+
+
 def test_a_signature_keeps_only_the_marks_that_are_seen() -> None:
     marked = (
         '<dt class="sig py" id="f"><span class="sig-name">f</span><em><span class="n">x'

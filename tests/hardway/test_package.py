@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 
@@ -36,7 +37,15 @@ LAYERS = [
     ["parallel", "fast.linear", "fast.tokenizer", "fast.ragged"],
     ["fast.gpt2", "fast.llama"],
     ["fast.quantized_llama"],
-    ["fast", "plots"],
+    ["decoding.expressions", "decoding.refusals"],
+    ["decoding.pattern"],
+    ["decoding.json_schema"],
+    ["decoding.beam", "decoding.constrained", "decoding.speculative"],
+    ["serving.pool", "serving.request"],
+    ["serving.scheduler"],
+    ["serving.paged"],
+    ["serving.engine"],
+    ["decoding", "fast", "plots", "serving"],
     ["__init__"],
     ["cli"],
     ["__main__"],
@@ -45,18 +54,23 @@ MODULES = [module for layer in LAYERS for module in layer]
 TAUGHT = [
     "miniature", "safetensors", "tokenizer", "embeddings", "attention", "block",
     "model", "sampling", "generation", "kv_cache", "gguf", "llama", "chat",
-    "quantization", "parallel",
+    "quantization", "parallel", "decoding.expressions", "decoding.pattern",
+    "decoding.json_schema", "decoding.constrained", "decoding.beam",
+    "decoding.speculative",
 ]  # fmt: skip
+SERVING = ["pool", "request", "scheduler", "paged", "engine"]  # printed, too
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
     "conversation", "config", "checkpoint", "hub", "transfer", "wheel",
-    "ranks",
+    "ranks", "decoding.refusals",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
     "checkpoint", "miniature", "block", "sampling", "model", "generation",
     "llama", "quantization", "fast.packed", "fast.linear", "fast.ragged", "fast.gpt2",
     "fast.llama", "fast.quantized_llama", "fast", "plots", "parallel", "ranks",
+    "decoding.constrained", "decoding.beam", "decoding.speculative",
+    "serving.paged", "serving.engine",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
@@ -70,7 +84,7 @@ THIRD_PARTIES = {
 MAX_LINES = 25  # of code in a function of the taught path
 CHECKING = (
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary", "conversation",
-    "ranks",
+    "ranks", "refusals",
 )  # fmt: skip
 MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
 
@@ -207,7 +221,7 @@ def lines_of_code(module: str) -> dict[str, int]:
     return counts
 
 
-@pytest.mark.parametrize("module", TAUGHT)
+@pytest.mark.parametrize("module", [*TAUGHT, *(f"serving.{m}" for m in SERVING)])
 def test_a_function_prints_on_one_page(module: str) -> None:
     counts = lines_of_code(module)
     assert counts
@@ -248,7 +262,7 @@ def checking_lines(source: str) -> tuple[set[int], set[int]]:
     return checking & code, code
 
 
-@pytest.mark.parametrize("module", TAUGHT)
+@pytest.mark.parametrize("module", [*TAUGHT, *(f"serving.{m}" for m in SERVING)])
 def test_a_taught_module_shows_more_than_checks(module: str) -> None:
     checking, code = checking_lines(path_of(module).read_text(encoding="utf-8"))
     assert len(checking) <= MAX_CHECKING * len(code)
@@ -308,7 +322,7 @@ def members(module: ModuleType) -> dict[str, object]:
 def test_docstrings(module: str) -> None:
     loaded = importlib.import_module(f"hardway.{module}")
     names = members(loaded)
-    assert names
+    assert names or module in {"decoding", "serving"}  # defined in their modules
     assert loaded.__doc__
     undocumented = [name for name, value in names.items() if not inspect.getdoc(value)]
     assert undocumented == []
@@ -330,9 +344,11 @@ def test_names() -> None:
     assert dir(hardway) == sorted(hardway.__all__)
     for name in hardway.__all__:
         assert getattr(hardway, name) is not None
-    assert {*TAUGHT, *GUARDS, "fast"} - {"transfer", "wheel"} <= {*hardway.__all__}
+    tops = {module.split(".")[0] for module in [*TAUGHT, *GUARDS, "fast"]}
+    assert tops - {"transfer", "wheel"} <= {*hardway.__all__}
     for module in TAUGHT:
-        assert getattr(hardway, module) is importlib.import_module(f"hardway.{module}")
+        loaded = importlib.import_module(f"hardway.{module}")
+        assert attrgetter(module)(hardway) is loaded
     homes = {
         "GPT2": hardway.model,
         "Chat": hardway.chat,
@@ -342,6 +358,8 @@ def test_names() -> None:
         "Sampler": hardway.sampling,
         "Tokenizer": hardway.tokenizer,
         **dict.fromkeys(["load", "load_tokenizer"], hardway.fast),
+        "beam_search": hardway.decoding.beam,
+        "speculative_generate": hardway.decoding.speculative,
         **dict.fromkeys(
             ["generate", "generate_batch", "stream", "stream_text"], hardway.generation
         ),
@@ -372,6 +390,16 @@ def test_the_names_of_the_fast_path() -> None:
     assert not hasattr(hardway.fast, "__wrapped__")
 
 
+def test_the_names_of_serving() -> None:
+    from hardway.serving import Engine, Request, engine, request
+
+    assert hardway.serving.Engine is Engine is engine.Engine
+    assert hardway.serving.Request is Request is request.Request
+    assert {*hardway.serving.__all__} == {"Engine", "Request"}
+    with pytest.raises(AttributeError, match=r"'hardway\.serving' .* 'Motor'"):
+        hardway.serving.Motor  # noqa: B018
+
+
 def test_type_checkers_see_the_same_names() -> None:
     (checked,) = [
         node
@@ -392,9 +420,10 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
+INDIRECTLY = {"chat", "serving.request", "serving.scheduler"}
 LIGHT = [
     module for module in MODULES
-    if module not in TORCH - {"fast"} | {"chat"} and not module.startswith("__")
+    if module not in TORCH - {"fast"} | INDIRECTLY and not module.startswith("__")
 ]  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Tensor parallelism in threads: the whole model's logits from its parts."""
 
+import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import HashStore
 
 from hardway import GPT2, Config, Llama, generate, generate_batch, parallel, ranks
 from hardway.config import LlamaConfig
@@ -251,6 +253,28 @@ def test_a_lost_rank(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed.startswith("hardway.parallel: rank 0 of 1 lost another rank")
     assert "Connection closed by peer" in printed
     assert printed.count("\n") == 1
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_torchrun_ends_a_rank(capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), ranks.joined():
+        signal.raise_signal(signal.SIGTERM)
+    assert "lost another rank" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.usefixtures("one_rank")
+def test_one_line_for_all_ranks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another rank has printed already."""
+    store = HashStore()
+    store.add("errors", 1)
+    monkeypatch.setattr(ranks, "rendezvous", lambda *_, **__: iter([(store, 0, 1)]))
+    with pytest.raises(SystemExit), ranks.joined():
+        raise OSError("the disk is full")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.usefixtures("one_rank")

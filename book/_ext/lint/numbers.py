@@ -22,6 +22,8 @@ ALLOWED = [
     r"SHA-256",  # the hash's name
     r"\b32 bits\b",  # four bytes, on any machine
     r"\b(19|20)\d\d\b",  # a year
+    r"(?m)^# \d\d ·",  # a page's own number
+    r"\b[Cc]hapter \d\d\b",
 ]
 HEADER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
 FENCE = re.compile(r"^(```+|~~~+)([^`\n]*)\n((?:.*\n)*?)\1\s*$", re.MULTILINE)

@@ -4,7 +4,8 @@
 
 More than half of a page would be the ``<span>`` of every token of code and every word
 of a name or signature. Here tokens that look alike in both styles share a class, and
-those that look like plain text have no span.
+those that look like plain text have no span. Nor has the text of a link, and a link to
+a definition doesn't repeat its name in a tooltip.
 
 The theme's scripts for icons and for searching are left out, too, where nothing needs
 them: book.css has the icons that are used.
@@ -28,6 +29,8 @@ COLLECT_AFTER = 50_000  # objects: the same peak memory in two thirds of the tim
 Tokens = Iterable[tuple[_TokenType, str]]
 SIGNATURE = re.compile(r'<dt class="sig .*?</dt>', re.DOTALL)
 PLAIN = re.compile(r'<span class="(?:[npw]|sig-return-icon)">([^<]*)</span>')
+LINK_TEXT = re.compile(r'<span class="(?:xref )?std std-\w+">([^<]*)</span>')
+TOOLTIP = re.compile(r' title="hardway[\w.]*"')
 SCRIPT = re.compile(r"<script [^>]*></script>\n?")
 UNBREAKABLE = re.compile(r'<span class="pre">([\w.]+|[^&])</span>', re.ASCII)
 # MyST-NB's label hides a fold's summary from screen readers; ARIA dropped the role.
@@ -85,6 +88,7 @@ def tidy(
     for part in {"body", "toc"} & context.keys():
         context[part] = UNBREAKABLE.sub(r"\1", context[part])
         context[part] = SIGNATURE.sub(unmarked, context[part])
+        context[part] = LINK_TEXT.sub(r"\1", TOOLTIP.sub("", context[part]))
         for written, wanted in INACCESSIBLE.items():
             context[part] = context[part].replace(written, wanted)
 
