@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hardway.chat import Chat
+    from hardway.sampling import Constraint
+    from hardway.tokenizer import Tokenizer
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 # C0 and C1 but \t and \n, and what embeds, overrides or isolates a text direction.
@@ -115,6 +117,13 @@ def generation_options(max_new_tokens: int) -> Callable[[Decorated], Decorated]:
         click.option(
             "--stop", multiple=True, metavar="TEXT",
             help="End before this text. May be given several times.",
+        ),
+        click.option(
+            "--regex", metavar="PATTERN", help="Write only what this pattern matches."
+        ),
+        click.option(
+            "--json-schema", type=click.Path(path_type=Path), metavar="FILE",
+            help="Write only JSON that the schema in FILE describes.",
         ),
     )  # fmt: skip
 
@@ -275,6 +284,8 @@ def generate(
     no_cache: bool,
     stats: bool,
     stop: Sequence[str],
+    regex: str | None,
+    json_schema: Path | None,
     **sampling: Any,
 ) -> None:
     """Continue PROMPT.
@@ -286,7 +297,9 @@ def generate(
 
     stop = inputs.check_stop(stop)
     prompt = checks.not_empty("prompt", _read(prompt))
-    tokenizer, network = load_tokenizer(model), load(model)
+    tokenizer = load_tokenizer(model)
+    sampling["constraint"] = _constraint(regex, json_schema, tokenizer)
+    network = load(model)
     ids = stream(
         network, tokenizer.encode(prompt), max_new_tokens, use_cache=not no_cache,
         stop_ids=(tokenizer.eot_id,), **sampling,
@@ -307,7 +320,7 @@ def generate(
 @generation_options(max_new_tokens=256)
 def chat(
     model: str, system: str | None, max_new_tokens: int, stop: Sequence[str],
-    **sampling: Any,
+    regex: str | None, json_schema: Path | None, **sampling: Any,
 ) -> None:  # fmt: skip
     """Talk with a model.
 
@@ -326,12 +339,37 @@ def chat(
     tokenizer = load_tokenizer(model)
     with prefix_errors(model):
         check_chat(tokenizer, system, DEFAULT_SYSTEM)
+    options["constraint"] = _constraint(regex, json_schema, tokenizer)
     conversation = Chat(load(model), tokenizer, system)
     if sys.stdin.isatty() and sys.stdout.isatty():
         _converse(conversation, options)
         return
     for line in sys.stdin:
         _reply(conversation, line.strip(), options)
+
+
+def _constraint(
+    regex: str | None, json_schema: Path | None, tokenizer: "Tokenizer"
+) -> "Constraint | None":
+    """Make the constraint that the options ask for; they exclude each other."""
+    if regex is None and json_schema is None:
+        return None
+    from hardway.decoding import JsonSchema, Regex
+
+    if json_schema is None:
+        return Regex(regex or "", tokenizer)
+    if regex is not None:
+        raise click.UsageError("--regex and --json-schema exclude each other.")
+    import json
+
+    from hardway.untrusted import prefix_errors
+
+    with prefix_errors(json_schema):
+        try:
+            schema = json.loads(json_schema.read_bytes())
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"the file must be JSON: {error}") from None
+        return JsonSchema(schema, tokenizer)
 
 
 def _reply(conversation: "Chat", text: str, options: dict[str, Any]) -> None:

@@ -97,7 +97,7 @@ def check_bias(logit_bias: Any) -> dict[int, float]:
 
 
 def check_constraint(constraint: Any) -> None:
-    """Raise `ValueError` for a constraint without what `Sampler` needs of one."""
+    """Raise `ValueError` for a constraint without what sampling needs of one."""
     names = ("n_vocab", "eot_id", "allowed", "within")
     if constraint is not None and not all(hasattr(constraint, name) for name in names):
         raise ValueError(

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import itertools
+import json
 import os
 import re
 import runpy
@@ -16,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import gguf
+import jsonschema
 import numpy as np
 import pexpect
 import pytest
@@ -294,6 +296,24 @@ def test_generate_ends_before_a_stop_string(
     main(["generate", ONCE, "--max-new-tokens", "12", *stops])
     expected = text[: min(text.index(text[9:12]), text.index(text[20:25]))]
     assert capsys.readouterr() == (f"{expected}\n", "")
+
+
+def test_generate_keeps_to_a_pattern_or_a_schema(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    many = ["generate", ONCE, "--temperature", "2", "--max-new-tokens", "30"]
+    main([*many, "--regex", "[a-f]{3,9}!"])
+    assert re.fullmatch("[a-f]{3,9}!\n", capsys.readouterr().out)
+    path = tmp_path / "form.json"
+    schema = {"type": "object", "properties": {"ä": {"type": "integer"}}}
+    path.write_text(json.dumps(schema, ensure_ascii=False), encoding="utf-8")
+    main([*many, "--json-schema", str(path)])
+    jsonschema.validate(json.loads(capsys.readouterr().out), schema)
+    for text in ("{", "[" * 5000, '{"type": "date"}', "[]"):
+        path.write_text(text)
+        with pytest.raises(SystemExit):
+            main([*many, "--json-schema", str(path)])
+        assert f"hardway: {path}: " in capsys.readouterr().err
 
 
 def test_generate_with_a_directory(capsys: Capture) -> None:
@@ -650,6 +670,9 @@ MISTAKES = [
     (["generate", "hi", "--max-new-tokens", "-1"], "hardway: max_new_tokens must"),
     (["generate", "hi", "--max-new-tokens", "512"], "n_ctx = 512"),
     (["generate", "hi", "--top-k", "many"], "Invalid value for '--top-k'"),
+    (["generate", "hi", "--regex", "a(?=b)"], "hardway: pattern must"),
+    (["generate", "hi", "--regex", "a", "--json-schema", "b"], "exclude each other"),
+    (["generate", "hi", "--json-schema", "no/such"], "no/such"),
     (["generate", "hi", "--min-p", "2"], "hardway: min_p must"),
     (["generate", "hi", "--stop", ""], "hardway: stop must"),
     (["chat", "--top-p", "0"], "hardway: top_p must"),
