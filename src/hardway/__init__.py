@@ -1,4 +1,4 @@
-"""LLM inference the hard way: GPT-2 from raw bytes to generated text.
+"""LLM inference the hard way: models from raw bytes to generated text.
 
     >>> import hardway
     >>> tokenizer = hardway.load_tokenizer("pocket")

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
 @click.version_option(__version__)
 @click.pass_context
 def hardway(context: click.Context) -> None:
-    """LLM inference the hard way: GPT-2 from raw bytes to generated text.
+    """LLM inference the hard way: models from raw bytes to generated text.
 
     For TEXT or PROMPT, - reads from standard input.
     """
