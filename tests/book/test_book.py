@@ -9,6 +9,7 @@ from paths import BOOK, REPOSITORY
 CHAPTERS = sorted(BOOK.glob("*.md"))
 WITHOUT_CELLS = [
     "{whole-program}", ".. automodule::", "{glossary}", "{bibliography}", "{exercises}",
+    "{listing} browser.",
 ]  # fmt: skip
 NAMES = [chapter.stem for chapter in CHAPTERS]
 
