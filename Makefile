@@ -20,7 +20,7 @@ export HARDWAY_HOME
 SPACE := $(subst ,, )
 SMOLLM2 := $(subst $(SPACE),\ ,$(HARDWAY_HOME)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf)
 
-.PHONY: book pdf check test lowest bench fuzz lab lint reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book pdf check test lowest bench fuzz lab lint pocket reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -82,6 +82,15 @@ fuzz: .venv/.installed-test
 
 pdf: book .venv/.installed-test
 	$(BIN)/python -m tools.pdf _build/html _build/book.pdf
+
+# How the bundled model was trained (src/hardway/models/pocket/recipe.toml), from the
+# corpus that its card describes, which isn't here. It takes most of a day on two cores;
+# the same command resumes it. The bundled weights stay as they are.
+POCKET_OUT ?= _build/pocket
+pocket: .venv/.installed-book
+	@test -f "$(CORPUS)" || { echo "Name a corpus: make pocket CORPUS=FILE"; exit 1; }
+	$(BIN)/hardway train "$(CORPUS)" --config $(POCKET)/recipe.toml --out $(POCKET_OUT)
+	$(BIN)/hardway export $(POCKET_OUT)/float16 --model $(POCKET_OUT) --dtype F16
 
 lab: book .venv/.installed-notebook
 	$(BIN)/python -m tools.lab _build/html/notebooks _build/notebooks

@@ -1,4 +1,4 @@
-"""The command line: ``hardway demo | download | inspect | tokenize | generate | chat``.
+"""The command line: ``hardway``, and a command for each thing to do.
 
 Each command is a thin wrapper around the library's own functions, imported only when it
 runs. A usage error prints one line that says what to do, and exits with 2.
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from hardway.chat import Chat
     from hardway.sampling import Constraint
     from hardway.tokenizer import Tokenizer
+    from hardway.training import Progress, Trainer
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 # C0 and C1 but \t and \n, and what embeds, overrides or isolates a text direction.
@@ -370,6 +371,137 @@ def _constraint(
         except (ValueError, RecursionError) as error:
             raise ValueError(f"the file must be JSON: {error}") from None
         return JsonSchema(schema, tokenizer)
+
+
+@hardway.command()
+@click.argument("corpus", type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    "recipe_file",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A recipe: the sizes of the model and how to train it, in TOML.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The directory for the model, and for the state of the training.",
+)
+@click.option(
+    "--save-every",
+    type=click.IntRange(1),
+    default=200,
+    show_default=True,
+    help="Save the state after so many steps.",
+)
+@click.option(
+    "--validate-every", type=click.IntRange(1), default=100, show_default=True,
+    help="Compute the loss on held-out text after so many steps.",
+)  # fmt: skip
+def train(
+    corpus: Path, recipe_file: Path, out: Path, save_every: int, validate_every: int
+) -> None:
+    """Train a GPT-2 on CORPUS, from random weights.
+
+    CORPUS is a text file, or JSON lines with a text, perhaps a source and perhaps
+    heldout; either may be compressed with gzip. The same command again resumes a run
+    that was interrupted.
+    """
+    from hardway import Config, load_tokenizer
+    from hardway.corpus import byte_tokenizer, read_corpus
+    from hardway.export import export
+    from hardway.recipe import read_recipe
+    from hardway.training import Trainer
+
+    vocabulary, sizes, recipe = read_recipe(recipe_file)
+    is_bytes = vocabulary == "bytes"
+    tokenizer = byte_tokenizer() if is_bytes else load_tokenizer(vocabulary)
+    config = Config(n_vocab=tokenizer.n_vocab, **sizes)
+    trainer = Trainer(config, recipe, read_corpus(corpus, tokenizer))
+    out.mkdir(parents=True, exist_ok=True)
+    state = out / "training.safetensors"
+    if state.is_file():
+        trainer.resume(state)
+        click.echo(f"resuming after step {len(trainer.losses)}", err=True)
+    _show_progress(trainer, trainer.run(state, save_every, validate_every))
+    click.echo(export(trainer.trained(), tokenizer, out))
+
+
+def _show_progress(trainer: "Trainer", steps: "Iterator[Progress]") -> None:
+    """Draw a bar with the loss and the learning rate; print each validation."""
+    from tqdm import tqdm
+
+    done, total = len(trainer.losses), trainer.recipe.n_steps
+    with tqdm(total=total, initial=done, unit="step", disable=None) as bar:
+        for now in steps:
+            bar.set_postfix(loss=f"{now.loss:.3f}", rate=f"{now.rate:.2g}")
+            bar.update()
+            if now.validation is not None:
+                text = f"loss {now.loss:.4f}, held out {now.validation:.4f}"
+                bar.write(f"step {now.step}: {text}", file=sys.stderr)
+
+
+@hardway.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@model_option("pocket")
+@click.option(
+    "--dtype", type=click.Choice(["F32", "F16", "BF16"]), default="F32",
+    show_default=True, help="The dtype of the weights, as the file names it.",
+)  # fmt: skip
+def export(directory: Path, model: str, dtype: str) -> None:
+    """Write a model into DIRECTORY in Hugging Face layout.
+
+    Quantized weights are dequantized. Other programs load it: transformers, vLLM.
+    """
+    from hardway import load, load_tokenizer
+    from hardway.export import export
+    from hardway.safetensors import DTYPES
+
+    found = load(model, dtype=DTYPES[dtype])
+    click.echo(export(found, load_tokenizer(model), directory))
+
+
+@hardway.command("eval")
+@click.argument("file", type=click.Path(path_type=Path))
+@model_option("pocket")
+@click.option(
+    "--stride", type=int,
+    help="Tokens that a window scores; fewer leave more context. Default: n_ctx.",
+)  # fmt: skip
+def evaluate(file: Path, model: str, stride: int | None) -> None:
+    """Measure how good a model is on FILE.
+
+    A text is scored token by token. A file of JSON lines (.jsonl) holds multiple-choice
+    questions, each with a context, choices and the index of the answer.
+    """
+    from hardway import evaluation, load, load_tokenizer
+    from hardway.corpus import decoded
+    from hardway.questions import check_stride, read_questions
+    from hardway.untrusted import prefix_errors
+
+    if file.suffix == ".jsonl":
+        questions = read_questions(file)
+        found = evaluation.answer(load(model), load_tokenizer(model), questions)
+        shares = {
+            "acc": [one.is_right for one in found],
+            "acc_norm": [one.is_right_normalized for one in found],
+        }
+        click.echo(f"questions        {len(found)}")
+        for name, right in shares.items():
+            click.echo(f"{name:16} {sum(right) / len(right):.4f}")
+        return
+    with prefix_errors(file):
+        text = decoded(file.read_bytes())
+    network = load(model)
+    stride = check_stride(stride, network.config.n_ctx)
+    score = evaluation.score_text(network, load_tokenizer(model), text, stride)
+    click.echo(f"tokens           {score.n_tokens}")
+    click.echo(f"bytes            {score.n_bytes}")
+    click.echo(f"bits per byte    {score.bits_per_byte:.4f}")
+    click.echo(f"perplexity       {score.perplexity:.4f} per token")
+    click.echo(f"word perplexity  {score.word_perplexity:.4f}")
+    click.echo(f"windows of {network.config.n_ctx}, {stride} scored in each")
 
 
 def _reply(conversation: "Chat", text: str, options: dict[str, Any]) -> None:

@@ -1,11 +1,13 @@
-"""Read a safetensors file by hand.
+"""Read and write a safetensors file by hand.
 
 A file has three parts: eight bytes that give the header's length, a JSON header that
 says where each tensor is, and the tensors' bytes. Format:
 https://github.com/huggingface/safetensors
 """
 
+import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedReader
 
@@ -102,3 +104,51 @@ def read_tensor(file: BufferedReader, name: str, info: TensorInfo) -> Tensor:
         n_read = file.readinto(memory)
         untrusted.check_read(name, n_read, info.end - info.start)
     return tensor
+
+
+def save_file(
+    tensors: Mapping[str, Tensor],
+    path: str | os.PathLike[str],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write tensors to a file at ``path``, which appears whole or not at all.
+
+    The bytes go to a file beside it, which takes its name once they are on the disk.
+    Raises `ValueError` for a dtype that is not in `DTYPES`, `OSError` if the file
+    cannot be written.
+    """
+    # Large elements first, so that each tensor starts at a multiple of its element's.
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].itemsize, item[0]))
+    header = format_header(ordered, metadata)
+    part = f"{os.fspath(path)}.part"
+    with open(part, "wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        for _, tensor in ordered:
+            raw = tensor.detach().cpu().flatten().view(torch.uint8)
+            file.write(raw.numpy().data)
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut could leave the new name without data
+    os.replace(part, path)
+
+
+def format_header(
+    tensors: Sequence[tuple[str, Tensor]], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Return the JSON header of a file that holds these tensors, in this order.
+
+    Spaces at its end make the data start at a multiple of 8. Raises `ValueError` for a
+    dtype that is not in `DTYPES`, and for a tensor called ``__metadata__``.
+    """
+    kinds = {dtype: kind for kind, dtype in DTYPES.items()}
+    listing: dict[str, object] = {"__metadata__": {**metadata}} if metadata else {}
+    end = 0
+    for name, tensor in tensors:
+        untrusted.check_savable(name, tensor.dtype, kinds)
+        start, end = end, end + tensor.nbytes
+        listing[name] = {
+            "dtype": kinds[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(listing, ensure_ascii=False, separators=(",", ":")).encode()
+    return text + b" " * (-len(text) % 8)

@@ -210,6 +210,14 @@ def check_loadable(
             tensor_error(name, f"{problem} to index")
 
 
+def check_savable(name: str, dtype: object, known: Collection[object]) -> None:
+    """Raise `ValueError` for a tensor that the file format has no place for."""
+    if name == "__metadata__":
+        raise ValueError("a tensor must not be called __metadata__: rename it")
+    if dtype not in known:
+        tensor_error(name, f"its dtype {dtype} cannot be written; convert it first")
+
+
 def check_read(name: str, n_read: int, n_bytes: int) -> None:
     """Raise `ValueError` if the file ended before the tensor did."""
     if n_read != n_bytes:

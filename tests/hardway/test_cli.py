@@ -56,7 +56,10 @@ LABELS = [
     "Predicted next token:",
 ]
 HELLO = "hello how are you?"
-COMMANDS = ["demo", "download", "inspect", "tokenize", "generate", "chat"]
+COMMANDS = [
+    "demo", "download", "inspect", "tokenize", "generate", "chat", "train", "export",
+    "eval",
+]  # fmt: skip
 
 
 @pytest.fixture

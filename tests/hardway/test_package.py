@@ -26,14 +26,14 @@ SOURCE = Path(hardway.__file__).parent
 LAYERS = [
     ["checks", "transfer"],
     ["wheel", "inputs", "untrusted"],
-    ["hub", "ranks"],
+    ["hub", "ranks", "questions"],
     ["conversation", "safetensors", "config", "untrusted_gguf"],
-    ["gguf", "attention", "embeddings", "kv_cache", "quantization"],
+    ["recipe", "gguf", "attention", "embeddings", "kv_cache", "quantization"],
     ["vocabulary", "block", "sampling", "checkpoint"],
     ["tokenizer"],
-    ["miniature"],
+    ["miniature", "corpus"],
     ["model", "generation"],
-    ["llama", "chat", "fast.packed"],
+    ["llama", "chat", "fast.packed", "training", "evaluation", "export"],
     ["parallel", "fast.linear", "fast.tokenizer", "fast.ragged"],
     ["fast.gpt2", "fast.llama"],
     ["fast.quantized_llama"],
@@ -56,13 +56,13 @@ TAUGHT = [
     "model", "sampling", "generation", "kv_cache", "gguf", "llama", "chat",
     "quantization", "parallel", "decoding.expressions", "decoding.pattern",
     "decoding.json_schema", "decoding.constrained", "decoding.beam",
-    "decoding.speculative",
+    "decoding.speculative", "training", "evaluation",
 ]  # fmt: skip
 SERVING = ["pool", "request", "scheduler", "paged", "engine"]  # printed, too
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
     "conversation", "config", "checkpoint", "hub", "transfer", "wheel",
-    "ranks", "decoding.refusals",
+    "ranks", "decoding.refusals", "recipe", "corpus", "questions",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
@@ -70,7 +70,7 @@ TORCH = {
     "llama", "quantization", "fast.packed", "fast.linear", "fast.ragged", "fast.gpt2",
     "fast.llama", "fast.quantized_llama", "fast", "plots", "parallel", "ranks",
     "decoding.constrained", "decoding.beam", "decoding.speculative",
-    "serving.paged", "serving.engine",
+    "serving.paged", "serving.engine", "corpus", "training", "evaluation", "export",
 }  # fmt: skip
 THIRD_PARTIES = {
     "tokenizer": {"regex"},
@@ -78,13 +78,13 @@ THIRD_PARTIES = {
     "transfer": {"requests", "urllib3", "filelock", "tqdm"},
     "wheel": {"tqdm"},
     "hub": {"platformdirs"},
-    "cli": {"click", "prompt_toolkit", "rich"},
+    "cli": {"click", "prompt_toolkit", "rich", "tqdm"},
     "plots": {"matplotlib", "myst_nb"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
 CHECKING = (
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary", "conversation",
-    "ranks", "refusals",
+    "ranks", "refusals", "recipe", "corpus", "questions",
 )  # fmt: skip
 MAX_CHECKING = 0.15  # of a taught module's code: lines that check, or raise
 
@@ -500,6 +500,7 @@ def test_what_is_in_the_package() -> None:
         "vocab.json",
         "merges.txt",
         "MODEL_CARD.md",
+        "recipe.toml",
     }
 
 
