@@ -50,7 +50,7 @@ def configure(app: Sphinx, config: Config) -> None:
 
 def data_files(directory: Path) -> list[Path]:
     """Return the data files that the pages' cells may read."""
-    return sorted(directory.glob("*.json"))
+    return sorted(directory.glob("*.json*"))
 
 
 def known_facts() -> dict[str, str]:
