@@ -211,6 +211,7 @@ def test_equal_models_accept_every_guess() -> None:
     steps = [*rounds(model, guesser, PROMPT, 20, 4, sampler, set())]
     assert [len(step.ids) for step in steps] == [5, 5, 5, 5]
     assert [step.n_guesses for step in steps] == [4, 4, 4, 4]
+    assert [step.n_accepted for step in steps] == [4, 4, 4, 4]
 
 
 def test_rounding_leaves_something_to_draw_from() -> None:

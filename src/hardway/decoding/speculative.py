@@ -20,10 +20,11 @@ from hardway.sampling import Ids, Sampler
 
 
 class Round(NamedTuple):
-    """What one pass of the model brought: new ids, from how many guesses."""
+    """What one pass of the model brought: new ids, and how the guesses fared."""
 
     ids: list[int]
     n_guesses: int
+    n_accepted: int
 
 
 class Draft(Protocol):
@@ -86,7 +87,7 @@ def rounds(
         inputs.check_finite_logits(logits.flatten(), len(new_ids))
         ids = verify(logits, guesses, q, sampler, prompt, new_ids)
         end = next((i for i, id in enumerate(ids) if id in stops), None)
-        yield Round(ids[:end], len(guesses))
+        yield Round(ids[:end], len(guesses), len(ids) - 1)
         if end is not None:
             return
         new_ids += ids
