@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hardway import gguf, inputs, safetensors, untrusted
+from hardway import gguf, inputs, layout, safetensors, untrusted
 from hardway.checks import safe_repr, some
 from hardway.config import Config, LlamaConfig
 
@@ -112,29 +112,38 @@ def load(
     """
     inputs.check_dtype("dtype", dtype)
     device = inputs.check_device(device)
-    read = gguf if path.suffix == ".gguf" else safetensors
-    found = read.load_file(path)
+    found = load_files(path)
     with untrusted.prefix_errors(path):
-        found = (clean or clean_names)(found)
+        found = clean(found) if clean else untangle(config, clean_names(found))
         check_shapes(config, found)  # first: an unknown tensor needs no conversion
         for name, tensor in found.items():  # in place, to save memory
             found[name] = convert(name, tensor, dtype).to(device)
     return found
 
 
+def load_files(path: Path) -> dict[str, Tensor]:
+    """Read a file of weights, or the shards that an index lists."""
+    if layout.is_gguf(path):
+        return gguf.load_file(path)
+    found: dict[str, Tensor] = {}
+    for shard in layout.shards(path):
+        tensors = safetensors.load_file(shard)
+        if twice := sorted(found.keys() & tensors.keys()):
+            raise ValueError(f"{shard}: another shard has {some(twice)}, too")
+        found |= tensors
+    return found
+
+
 def clean_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Bring a checkpoint's names to one form.
 
-    Some files prefix every name with ``transformer.``; the Hugging Face conversion of
-    GPT-2 stores each layer's causal mask as ``h.N.attn.bias``, a constant and not a
-    weight; some store the output matrix as ``lm_head.weight``, which in GPT-2 is
-    ``wte.weight`` again. Raises `ValueError` if it is not, because then
-    logits = hidden @ wte.T would be wrong.
+    Some files prefix every name, with ``transformer.`` for example; the Hugging Face
+    conversion of GPT-2 stores each layer's causal mask as ``h.N.attn.bias``, a constant
+    and not a weight; some store the output matrix as ``lm_head.weight``, too or
+    instead, which in GPT-2 is ``wte.weight`` again. Raises `ValueError` if it is not,
+    because then logits = hidden @ wte.T would be wrong.
     """
-    clean = strip_prefix(tensors, "transformer.")
-    if "lm_head.weight" in clean:
-        check_tied(clean, "wte.weight")
-        del clean["lm_head.weight"]
+    clean = merge_head(unwrap(tensors, ("wte.weight", "wpe.weight")), "wte.weight")
     buffers = (".attn.bias", ".attn.masked_bias")
     return {
         name: tensor for name, tensor in clean.items() if not name.endswith(buffers)
@@ -151,6 +160,71 @@ def strip_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor
             f"the checkpoint has {some(twice)} both with and without {prefix!r}"
         )
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def unwrap(
+    tensors: Mapping[str, Tensor], anchors: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """Remove what wrappers put in front of a model's names: ``_orig_mod.``, ``model.``.
+
+    anchors: names that every such model has, and with which each begins that stands in
+    front. The output matrix, ``lm_head.weight``, may have only some of the prefix.
+    """
+    prefixes = {
+        name.removesuffix(anchor)
+        for name in tensors
+        for anchor in anchors
+        if f".{name}".endswith(f".{anchor}")
+    }
+    prefix = max(prefixes, key=len, default="")
+    clean = strip_prefix(tensors, prefix) if prefix else dict(tensors)
+    for name in [name for name in clean if name.endswith(".lm_head.weight")]:
+        if prefix.startswith(name.removesuffix("lm_head.weight")):
+            if "lm_head.weight" in clean:
+                raise ValueError(f"the checkpoint has lm_head.weight and {name}")
+            clean["lm_head.weight"] = clean.pop(name)
+    return clean
+
+
+def merge_head(clean: dict[str, Tensor], embedding: str) -> dict[str, Tensor]:
+    """Keep one copy of a tied output matrix, by the embedding's name.
+
+    A file may have both, or either: safetensors stores a tensor once, and which of its
+    names it keeps is up to the program that writes. Raises what `check_tied` does.
+    """
+    if "lm_head.weight" in clean:
+        if embedding in clean:
+            check_tied(clean, embedding)
+        clean.setdefault(embedding, clean["lm_head.weight"])
+        del clean["lm_head.weight"]
+    return clean
+
+
+def untangle(
+    config: Config | LlamaConfig, tensors: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """Bring a GPT-2 that another program trained to this one's layout.
+
+    nanoGPT and others store matrices [n_out, n_in]. A square one doesn't show it, so
+    either every matrix that does is turned, and then all are, or none is turned, and
+    `check_shapes` finds what is wrong. A model trained without any bias gets biases
+    of 0, which change nothing.
+    """
+    shapes = expected_shapes(config)
+    matrices = [
+        name
+        for name in tensors
+        if name.startswith("h.") and len(shapes.get(name, ())) == 2
+    ]
+    oblong = [name for name in matrices if len({*shapes[name]}) == 2]
+    if oblong and all(tensors[name].shape == shapes[name][::-1] for name in oblong):
+        tensors |= {name: tensors[name].T.contiguous() for name in matrices}
+    rest = {name: shapes[name] for name in shapes if not name.endswith(".bias")}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} == rest:
+        dtype = tensors["wte.weight"].dtype
+        for name in shapes.keys() - rest.keys():
+            tensors[name] = torch.zeros(shapes[name], dtype=dtype)
+    return tensors
 
 
 def check_weights(
@@ -195,8 +269,6 @@ def check_shapes(config: Config | LlamaConfig, weights: Mapping[str, Tensor]) ->
 
 def check_tied(weights: Mapping[str, Tensor], embedding: str) -> None:
     """Raise `ValueError` unless lm_head.weight equals the embedding (weight tying)."""
-    if embedding not in weights:
-        raise ValueError(f"the checkpoint contains lm_head.weight, but no {embedding}")
     for name in (embedding, "lm_head.weight"):
         check_finite(name, weights[name])  # NaN equals nothing
     if not torch.equal(weights["lm_head.weight"], weights[embedding]):

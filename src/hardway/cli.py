@@ -182,24 +182,25 @@ def download(name: str, directory: Path | None, verify: bool) -> None:
 def inspect(file_or_model: str) -> None:
     """List the tensors of a file or model.
 
-    FILE_OR_MODEL is a safetensors or GGUF file, a known model's name, or a directory
-    with weights. Each tensor has a name, dtype, shape, bytes and parameters. A GGUF
-    file's metadata follows.
+    FILE_OR_MODEL is a safetensors or GGUF file, an index of shards, a known model's
+    name, or a directory with weights. Each tensor has a name, dtype, shape, bytes and
+    parameters. A GGUF file's metadata follows.
     """
     from rich.console import Console
 
-    from hardway import gguf, hub, safetensors
+    from hardway import gguf, hub, layout, safetensors
 
-    path = Path(file_or_model)
+    path = Path(os.path.expanduser(file_or_model))
     if not path.is_file():
         path = hub.weights(file_or_model)
     console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:
         console.width = 160  # a pipe has no width; do not wrap names at 80 columns
-    if path.suffix.lower() != ".gguf":
-        tensors = safetensors.read_header(path).tensors
+    if not layout.is_gguf(path):
         rows = [
-            (name, t.dtype, t.shape, t.end - t.start) for name, t in tensors.items()
+            (name, t.dtype, t.shape, t.end - t.start)
+            for file in layout.shards(path)
+            for name, t in safetensors.read_header(file).tensors.items()
         ]
         _print_tensors(console, "dtype", rows)
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from hardway import checks, untrusted
+from hardway import checks, layout, untrusted
 from hardway.checks import safe_repr
 
 MAX_LAYERS = 1000  # ten times those of any GPT: a damaged number would fill the memory
@@ -23,12 +23,15 @@ SIZES = {  # ours, and Hugging Face's name where it has another
 # Switches of later GPT-2 variants that change the arithmetic; the book's GPT-2 has none
 # of them.
 ARITHMETIC = {
-    "activation_function": "gelu_new",
+    "activation_function": (  # one function, by the names it has in transformers
+        "gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast",
+        "gelu_accurate",
+    ),
     "add_cross_attention": False,
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "tie_word_embeddings": True,
-}
+}  # fmt: skip
 # The same for Llama: our name, Hugging Face's and, behind "llama.", that in a GGUF.
 LLAMA_SIZES = (
     ("n_vocab", "vocab_size", "vocab_size"),
@@ -44,7 +47,7 @@ LLAMA_SIZES = (
 )
 LLAMA_ARITHMETIC = {
     "model_type": "llama",
-    "hidden_act": "silu",
+    "hidden_act": ("silu", "swish"),
     "attention_bias": False,
     "mlp_bias": False,
     "partial_rotary_factor": 1.0,
@@ -220,9 +223,9 @@ def model_type(weights: Path) -> str:
     weights says what they are, and a GPT-2's may leave it out. Raises `ValueError` for
     any other type.
     """
-    if weights.suffix == ".gguf":
+    if layout.is_gguf(weights):
         return "llama"
-    path = weights.with_name("config.json")
+    path = layout.config_of(weights)
     with untrusted.prefix_errors(path):
         found = untrusted.read_json_object(path).get("model_type", "gpt2")
         if found not in ("gpt2", "llama"):
@@ -236,11 +239,15 @@ def model_type(weights: Path) -> str:
 def check_arithmetic(
     raw: Mapping[str, Any], arithmetic: Mapping[str, Any], family: str
 ) -> None:
-    """Raise `ValueError` for a variant of a model with different arithmetic."""
+    """Raise `ValueError` for a variant of a model with different arithmetic.
+
+    arithmetic: what each setting must be; a tuple lists several names for the same.
+    """
     for name, expected in arithmetic.items():
-        if raw.get(name, expected) != expected:
+        allowed = expected if isinstance(expected, tuple) else (expected,)
+        if raw.get(name, allowed[0]) not in allowed:
             raise ValueError(
-                f"{name} must be {expected!r}, as {family} computes, "
+                f"{name} must be {allowed[0]!r}, as {family} computes, "
                 f"got {safe_repr(raw[name])}: this model cannot be run here"
             )
 

@@ -1,8 +1,8 @@
 """Find a model by name, and download it.
 
-A model is a directory in Hugging Face layout (``config.json``, ``model.safetensors``,
-``vocab.json``, ``merges.txt``), or a single GGUF file, which contains everything. Only
-this module turns a name into a path, and only `download` uses the network.
+A model is a directory with its sizes, weights and vocabulary (`hardway.layout` says in
+which files), or a single GGUF file, which contains everything. Only this module turns a
+name into a path, and only `download` uses the network.
 """
 
 import errno
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
+from hardway import layout
 from hardway.transfer import (
     ELSEWHERE,
     DownloadError,
@@ -128,21 +129,27 @@ CHECKPOINTS: dict[str, Checkpoint | Package] = {
 }
 
 
+ALIASES = {  # the hub's names
+    checkpoint.repository: name
+    for name, checkpoint in CHECKPOINTS.items()
+    if isinstance(checkpoint, Checkpoint)
+}
+
+
 def home() -> Path:
     """Return where downloads live: $HARDWAY_HOME or the user's cache."""
-    return Path(
-        os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway")
-    )
+    directory = os.environ.get("HARDWAY_HOME") or platformdirs.user_cache_dir("hardway")
+    return Path(os.path.expanduser(directory))
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:
     """Return where a model is: a known name's directory, or a path as it is.
 
-    A path leads to a directory or a ``.gguf`` file. ``auto`` is the model that the book
-    runs on: the one ``$HARDWAY_MODEL`` names, by default GPT-2 if it has been
-    downloaded, else the bundled pocket model. Raises `FileNotFoundError` if there is
-    none; for a model that can be downloaded, the message gives the command. Nothing is
-    downloaded.
+    A path leads to a directory or a file of weights; of a model in the hub's cache, to
+    its latest snapshot. ``auto`` is the model that the book runs on: the one
+    ``$HARDWAY_MODEL`` names, by default GPT-2 if it has been downloaded, else the
+    bundled pocket model. Raises `FileNotFoundError` if there is none; for a model that
+    can be downloaded, the message gives the command. Nothing is downloaded.
     """
     name = os.fspath(name_or_path)
     if name == "auto":
@@ -151,49 +158,38 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
         name = "gpt2" if _weights("gpt2").is_file() else "pocket"
     if name == "pocket":
         return POCKET
-    if name in CHECKPOINTS:
-        directory = home() / name
-        if not _weights(name).is_file():
-            raise FileNotFoundError(
-                f"no model {name!r} in {directory.absolute()}: run "
-                f"`hardway download {name}`, "
-                "or set HARDWAY_HOME to the directory that holds it"
-            )
-        return directory
-    path = Path(name)
-    if not path.is_dir() and not _is_gguf(path):
+    path = Path(os.path.expanduser(name))
+    if name in CHECKPOINTS or (name in ALIASES and not path.exists()):
+        return _downloaded(ALIASES.get(name, name))
+    if path.is_dir():
+        return layout.snapshot(path)
+    if not layout.is_model_file(path):
         known = ", ".join(["pocket", *CHECKPOINTS])
         raise FileNotFoundError(
-            f"{name!r} is neither a directory, nor a .gguf file, nor a known model "
-            f"({known})"
+            f"{name!r} is neither a directory, nor a .safetensors or .gguf file, nor a "
+            f"known model ({known}): give any other model's directory"
         )
     return path
 
 
+def _downloaded(name: str) -> Path:
+    """Return the directory of a known model, if its weights are there."""
+    directory = home() / name
+    if _weights(name).is_file():
+        return directory
+    here = f", or write ./{name} for the directory here" if Path(name).is_dir() else ""
+    raise FileNotFoundError(
+        f"no model {name!r} in {directory.absolute()}: run `hardway download {name}`, "
+        f"or set HARDWAY_HOME to the directory that holds it{here}"
+    )
+
+
 def weights(name_or_path: str | os.PathLike[str]) -> Path:
-    """Return the file that holds a model's weights.
+    """Return the file that holds a model's weights, or lists those that do.
 
-    It is a ``.gguf`` path itself; in a directory ``model.safetensors``, else the only
-    ``.gguf`` file. Raises `FileNotFoundError` where there is none, `ValueError` where
-    there are several GGUF files to choose from.
+    Raises what `find` and `hardway.layout.find_weights` do.
     """
-    path = find(name_or_path)
-    if path.is_file() or (path / "model.safetensors").is_file():
-        return path if path.is_file() else path / "model.safetensors"
-    found = sorted(filter(_is_gguf, path.iterdir()))
-    if not found:
-        raise FileNotFoundError(
-            f"{path}: no model.safetensors and no .gguf file is there"
-        )
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found)
-        raise ValueError(f"{path}: several models are there; name one file of {names}")
-    return found[0]
-
-
-def _is_gguf(path: Path) -> bool:
-    """Return whether this is a file whose name ends in ``.gguf``."""
-    return path.suffix.lower() == ".gguf" and path.is_file()
+    return layout.find_weights(find(name_or_path))
 
 
 def _weights(name: str) -> Path:
@@ -262,10 +258,14 @@ def verify(name: str, directory: str | os.PathLike[str] | None = None) -> Path:
 
 
 def _pinned(name: str) -> Checkpoint | Package:
-    """Look a name up in the table."""
+    """Look a name up in the table, or the hub's name for the same."""
+    name = ALIASES.get(name, name)
     if name not in CHECKPOINTS:
         known = ", ".join(CHECKPOINTS)
-        raise ValueError(f"name must be one of {known}, got {name!r}")
+        raise ValueError(
+            f"name must be one of {known}, got {name!r}: download any other model "
+            "yourself, and give its directory instead of a name"
+        )
     return CHECKPOINTS[name]
 
 
@@ -281,4 +281,6 @@ def _address(checkpoint: Checkpoint, file: RemoteFile) -> str:
 
 def _where(name: str, directory: str | os.PathLike[str] | None) -> Path:
     """Return the directory of a model's files, which may not exist."""
-    return home() / name if directory is None else Path(directory)
+    if directory is None:
+        return home() / ALIASES.get(name, name)
+    return Path(os.path.expanduser(directory))

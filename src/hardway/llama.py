@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hardway import checkpoint, gguf, hub, untrusted
+from hardway import checkpoint, gguf, hub, layout, untrusted
 from hardway.attention import (
     CacheUpdate,
     Weights,
@@ -177,7 +177,7 @@ class Llama(Decoder):
         """
         path = hub.weights(name_or_path)
         config = read_config(path)
-        clean = partial(from_gguf if path.suffix == ".gguf" else clean_names, config)
+        clean = partial(from_gguf if layout.is_gguf(path) else clean_names, config)
         return cls(config, checkpoint.load(path, config, dtype, device, clean))
 
     def residual_stream(
@@ -215,8 +215,8 @@ def read_config(path: Path) -> LlamaConfig:
 
     Raises `ValueError` naming the file and what is wrong with it.
     """
-    if path.suffix != ".gguf":
-        return LlamaConfig.from_file(path.with_name("config.json"))
+    if not layout.is_gguf(path):
+        return LlamaConfig.from_file(layout.config_of(path))
     header = gguf.read_header(path)
     with untrusted.prefix_errors(path):
         tied = "output.weight" not in header.tensors
@@ -247,10 +247,9 @@ def clean_names(
     Most names begin with ``model.``; a tied head may be stored as ``lm_head.weight``
     again, and RoPE's constant frequencies as ``inv_freq``.
     """
-    clean = checkpoint.strip_prefix(tensors, "model.")
-    if config.tied and "lm_head.weight" in clean:
-        checkpoint.check_tied(clean, "embed_tokens.weight")
-        del clean["lm_head.weight"]
+    clean = checkpoint.unwrap(tensors, ("embed_tokens.weight", "norm.weight"))
+    if config.tied:
+        clean = checkpoint.merge_head(clean, "embed_tokens.weight")
     constants = [name for name in clean if name.endswith("rotary_emb.inv_freq")]
     for name in constants:
         del clean[name]

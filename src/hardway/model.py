@@ -13,7 +13,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from hardway import checkpoint, hub, inputs
+from hardway import checkpoint, hub, inputs, layout
 from hardway.attention import causal_mask
 from hardway.block import layer_norm, transformer_block
 from hardway.config import Config, LlamaConfig
@@ -152,13 +152,13 @@ class GPT2(Decoder):
     ) -> Self:
         """Load a known model, or one from a directory.
 
-        It needs ``config.json`` and ``model.safetensors``. Raises `FileNotFoundError`
+        It needs ``config.json`` and ``model.safetensors``, or what `hardway.layout`
+        finds instead. Raises `FileNotFoundError`
         where they are missing, `ValueError` where they are not a GPT-2, or contain NaN
         or infinity, and for a dtype or device that cannot be used.
         """
-        directory = hub.find(name_or_directory)
-        config = Config.from_file(directory / "config.json")
-        path = directory / "model.safetensors"
+        path = hub.weights(name_or_directory)
+        config = Config.from_file(layout.config_of(path))
         return cls(config, checkpoint.load(path, config, dtype, device))
 
     def residual_stream(

@@ -1,8 +1,9 @@
 """Read a tokenizer's vocabulary from untrusted files, and check it.
 
-There are three sources: GPT-2's ``vocab.json`` and ``merges.txt``, Hugging Face's
-``tokenizer.json``, and the metadata of a GGUF file. What a file asks for beyond
-byte-level BPE is refused by name; if it were ignored, the ids would be silently wrong.
+There are three sources: GPT-2's ``vocab.json`` and ``merges.txt``, with what was added
+to them; Hugging Face's ``tokenizer.json``; and the metadata of a GGUF file. What a file
+asks for beyond byte-level BPE is refused by name; if it were ignored, the ids would be
+silently wrong.
 """
 
 from collections import Counter
@@ -13,14 +14,14 @@ from typing import Any
 
 import regex
 
-from hardway import hub
+from hardway import layout
 from hardway.checks import safe_repr
 from hardway.untrusted import prefix_errors, read_json_object
 
-TOKENIZER_JSON = "tokenizer.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
+ADDED_TOKENS = "added_tokens.json"
 CHAT_TEMPLATE = "chat_template.jinja"
-FILES = {"vocab": "vocab.json", "merges": "merges.txt"}  # messages begin with the key
+PARTS = ("vocab", "merges")  # what messages begin with
 HINTS = {
     " ": " (a space is spelled Ġ)",
     "\ufeff": " (it is a byte order mark: save the file as UTF-8 without one)",
@@ -34,14 +35,21 @@ MODEL: dict[str, tuple[Any, ...]] = {
     "byte_fallback": (False,),
     "ignore_merges": (False,),
 }
-SPECIAL = {
-    "special": (True,),
+ADDED: dict[str, tuple[Any, ...]] = {
     "single_word": (False,),
     "lstrip": (False,),
     "rstrip": (False,),
 }
+MARKER = regex.compile(r"[<\[{|].*[>\]}|]")
+SETTINGS: dict[str, tuple[Any, ...]] = {  # of tokenizer_config.json
+    "add_prefix_space": (False,),
+    "add_bos_token": (False,),
+    "add_eos_token": (False,),
+    "do_lower_case": (False,),
+}
 ENDS = (
     (TOKENIZER_CONFIG, "eos_token"),
+    ("special_tokens_map.json", "eos_token"),
     ("generation_config.json", "eos_token_id"),
     ("config.json", "eos_token_id"),
 )
@@ -69,51 +77,71 @@ def read(
     begins with the part it is about, ``vocab:`` or ``merges:``, is prefixed with the
     file's path.
     """
-    source = find_source(path)
-    if source.is_dir():
-        contents = read_two_files(source, alphabet)
-    elif source.name == TOKENIZER_JSON:
-        contents = read_tokenizer_json(source, patterns)
+    files = layout.find_vocabulary(path)
+    if len(files) > 1:
+        contents = read_two_files(files[0], files[1], alphabet)
+    elif layout.is_gguf(files[0]):
+        contents = read_gguf(files[0], patterns)
     else:
-        contents = read_gguf(source, patterns)
+        contents = read_tokenizer_json(files[0], patterns)
     try:
         yield contents
     except ValueError as error:
         part, _, problem = str(error).partition(": ")
-        if part not in FILES:
+        if part not in PARTS:
             raise
-        if source.is_dir():
-            raise ValueError(f"{source / FILES[part]}: {problem}") from error
-        raise ValueError(f"{source}: {error}") from error
+        if len(files) > 1:
+            raise ValueError(f"{files[PARTS.index(part)]}: {problem}") from error
+        raise ValueError(f"{files[0]}: {error}") from error
 
 
-def find_source(path: Path) -> Path:
-    """Return tokenizer.json or a GGUF file, or else the directory of GPT-2's two files.
-
-    tokenizer.json is preferred, because it alone says how words are split.
-    """
-    if path.is_file() or (path / TOKENIZER_JSON).is_file():
-        return path if path.is_file() else path / TOKENIZER_JSON
-    if any((path / name).is_file() for name in FILES.values()):
-        return path
-    if (path / "model.safetensors").is_file() or not any(path.glob("*.gguf")):
-        return path
-    return hub.weights(path)
-
-
-def read_two_files(directory: Path, alphabet: Collection[str]) -> dict[str, Any]:
-    """Read vocab.json and merges.txt, which cut words as GPT-2 does.
+def read_two_files(
+    vocab_file: Path, merges_file: Path, alphabet: Collection[str]
+) -> dict[str, Any]:
+    """Read vocab and merges, which cut words as GPT-2 does, and what is beside them.
 
     A vocabulary that lacks a byte is not of that kind: nothing here would say how its
     words are cut, so `ValueError` is raised, as for a malformed file.
     """
-    with prefix_errors(directory / FILES["vocab"]):
-        vocab = read_json_object(directory / FILES["vocab"])
+    with prefix_errors(vocab_file):
+        vocab = read_json_object(vocab_file)
         if missing := sorted(set(alphabet).difference(vocab)):
             raise ValueError(f"the token {missing[0]!r}, for one byte, is missing")
-    with prefix_errors(directory / FILES["merges"]):
-        merges = read_merges(directory / FILES["merges"])
-    return {"vocab": vocab, "merges": merges}
+    with prefix_errors(merges_file):
+        merges = read_merges(merges_file)
+    added = read_added_beside(vocab_file.parent, vocab)
+    made = {left + right for left, right in merges}.union(alphabet)
+    specials = {token: id for token, id in vocab.items() if token not in made} | added
+    contents = {"vocab": vocab | added, "merges": merges, "specials": [*added]}
+    return contents | read_beside(vocab_file.parent, specials)
+
+
+def read_added_beside(directory: Path, vocab: Mapping[str, Any]) -> dict[str, int]:
+    """Read the tokens that were added to a vocabulary, from the two files that say so.
+
+    ``added_tokens.json`` holds ids alone, tokenizer_config.json the settings, too.
+    """
+    found: dict[str, int] = {}
+    for name, key in ((ADDED_TOKENS, None), (TOKENIZER_CONFIG, "added_tokens_decoder")):
+        path = directory / name
+        if path.is_file():
+            with prefix_errors(path):
+                raw = read_json_object(path)
+                entries = raw if key is None else raw.get(key, {})
+                found |= read_added(added_entries(entries), {**vocab, **found})
+    return found
+
+
+def added_entries(found: Any) -> list[Any]:
+    """Return tokens by id, or ids by token, in the form that tokenizer.json has."""
+    if not isinstance(found, dict):
+        raise ValueError(f"added tokens must be an object, got {safe_repr(found)}")
+    return [
+        value | {"id": int(key) if key.isdecimal() else key}
+        if isinstance(value, dict)
+        else {"content": key, "id": value}
+        for key, value in found.items()
+    ]
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:
@@ -145,7 +173,8 @@ def read_tokenizer_json(path: Path, patterns: Patterns) -> dict[str, Any]:
         found = read_json_object(path)
         check_settings("", found, {"normalizer": (None,)})
         for name in ("post_processor", "decoder"):
-            if (part := found.get(name)) is not None:
+            part = found.get(name)
+            if part is not None and not adds_nothing(part):
                 check_settings(f"{name}.", part, {"type": ("ByteLevel",)})
         steps = split_steps(found.get("pre_tokenizer"), patterns)
         model = found.get("model")
@@ -155,9 +184,26 @@ def read_tokenizer_json(path: Path, patterns: Patterns) -> dict[str, Any]:
         specials = read_added(entry_of("", found, "added_tokens", list), vocab)
     contents = {"vocab": vocab | specials, "merges": merges, "specials": [*specials]}
     contents["patterns"] = [patterns[step] for step in steps]
-    contents["chat_template"] = find_template(path.parent)
-    end = find_end(path.parent, specials)
-    return contents if end is None else contents | {"end": end}
+    return contents | read_beside(path.parent, specials)
+
+
+def adds_nothing(part: Any) -> bool:
+    """Return whether a post-processor is a template that is the text alone."""
+    match part:
+        case {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A"}}]}:
+            return True
+    return False
+
+
+def read_beside(directory: Path, specials: Mapping[str, int]) -> dict[str, Any]:
+    """Read what the other files say: the chat template, and the end of a text."""
+    path = directory / TOKENIZER_CONFIG
+    if path.is_file():
+        with prefix_errors(path):
+            check_settings("", read_json_object(path), SETTINGS)
+    found = {"chat_template": find_template(directory)}
+    end = find_end(directory, specials)
+    return found if end is None else found | {"end": end}
 
 
 def read_gguf(path: Path, patterns: Patterns) -> dict[str, Any]:
@@ -239,19 +285,29 @@ def read_pair(pair: Any) -> tuple[str, str]:
 
 
 def read_added(added: Sequence[Any], vocab: Mapping[str, Any]) -> dict[str, int]:
-    """Return the special tokens and their ids; the vocabulary may have some, too."""
-    specials: dict[str, int] = {}
+    """Return the added tokens and their ids; the vocabulary may have some, too.
+
+    All become special tokens, which a text contains only where it is allowed to. One
+    that isn't special to its file must look like a marker, ``<|user|>`` or ``[SEP]``:
+    any other, such as a new word, is meant to be found in every text.
+    """
+    found: dict[str, int] = {}
     for entry in added:
         match entry:
             case {"content": str(token), "id": int(id)} if token:
-                check_settings(f"added_tokens: {safe_repr(token)}: ", entry, SPECIAL)
+                check_settings(f"added_tokens: {safe_repr(token)}: ", entry, ADDED)
             case _:
                 problem = f"have an id and a content, got {safe_repr(entry)}"
                 raise ValueError(f"added_tokens: each must {problem}")
-        if token in specials or vocab.get(token, id) != id:
+        if entry.get("special") is not True and not MARKER.fullmatch(token):
+            raise ValueError(
+                f"added_tokens: {safe_repr(token)} must be special, or a marker such "
+                "as <|user|>: a token to be found in any text is not implemented"
+            )
+        if token in found or vocab.get(token, id) != id:
             raise ValueError(f"added_tokens: {safe_repr(token)} must have one id")
-        specials[token] = id
-    return specials
+        found[token] = id
+    return found
 
 
 def split_steps(entry: Any, patterns: Patterns) -> list[str]:

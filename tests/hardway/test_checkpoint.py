@@ -122,7 +122,11 @@ def test_clean_names() -> None:
          "lm_head.weight must equal wte.weight"),
         ({"wte.weight": torch.ones(2), "lm_head.weight": torch.ones(3)},
          "lm_head.weight must equal wte.weight"),
-        ({"lm_head.weight": torch.ones(2)}, "lm_head.weight, but no wte.weight"),
+        ({"a.wte.weight": torch.ones(2), "a.lm_head.weight": torch.ones(2),
+          "lm_head.weight": torch.ones(2)},
+         "'lm_head.weight' both with and without 'a.'"),
+        ({"a.b.wte.weight": torch.ones(2), "a.lm_head.weight": torch.ones(2),
+          "lm_head.weight": torch.ones(2)}, "lm_head.weight and a.lm_head.weight"),
     ],
 )  # fmt: skip
 def test_contradicting_names_are_refused(

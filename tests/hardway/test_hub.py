@@ -105,11 +105,18 @@ def test_find_nothing(name: str) -> None:
         assert known in str(caught.value)
 
 
-def test_a_file_is_not_a_model(tmp_path: Path) -> None:
-    file = tmp_path / "model.safetensors"
-    file.touch()
-    with refuses(repr(str(file)), FileNotFoundError):
-        hub.find(file)
+def test_a_file_of_weights_is_a_model(tmp_path: Path) -> None:
+    for name in ("model.safetensors", "My.Safetensors", "model.safetensors.index.json"):
+        file = tmp_path / name
+        with refuses(repr(str(file)), FileNotFoundError):
+            hub.find(file)
+        file.touch()
+        assert hub.find(file) == hub.weights(file) == file
+    for name in ("pytorch_model.bin", "config.json"):
+        file = tmp_path / name
+        file.touch()
+        with refuses(repr(str(file)), FileNotFoundError):
+            hub.find(file)
 
 
 def test_a_gguf_file_is_a_model(tmp_path: Path) -> None:

@@ -26,7 +26,8 @@ SOURCE = Path(hardway.__file__).parent
 LAYERS = [
     ["checks", "transfer"],
     ["wheel", "inputs", "untrusted"],
-    ["hub", "ranks", "questions"],
+    ["layout", "ranks", "questions"],
+    ["hub"],
     ["conversation", "safetensors", "config", "untrusted_gguf"],
     ["recipe", "gguf", "attention", "embeddings", "kv_cache", "quantization"],
     ["vocabulary", "block", "sampling", "checkpoint"],
@@ -61,7 +62,7 @@ TAUGHT = [
 SERVING = ["pool", "request", "scheduler", "paged", "engine"]  # printed, too
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
-    "conversation", "config", "checkpoint", "hub", "transfer", "wheel",
+    "conversation", "config", "checkpoint", "layout", "hub", "transfer", "wheel",
     "ranks", "decoding.refusals", "recipe", "corpus", "questions",
 ]  # fmt: skip
 TORCH = {

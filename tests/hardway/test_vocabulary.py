@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import models, pre_tokenizers
 
 import hardway
-from hardway import hub, vocabulary
+from hardway import hub, layout, vocabulary
 from hardway.fast.tokenizer import LONG_WORD, FastTokenizer
 from hardway.gguf import GGUFError
 from hardway.hub import POCKET
@@ -332,7 +332,7 @@ def test_tokenizer_json_of_older_and_newer_spelling(tmp_path: Path) -> None:
 
 def test_tokenizer_json_goes_before_the_two_files(tmp_path: Path) -> None:
     """They do not say how words are cut, so SmolLM2's would be read as GPT-2's."""
-    for name in vocabulary.FILES.values():
+    for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes((POCKET / name).read_bytes())
     assert Tokenizer.from_pretrained(tmp_path).n_vocab == 50257
     tokenizer_json(tmp_path)
@@ -370,7 +370,7 @@ def test_tokenizer_json_goes_before_the_two_files(tmp_path: Path) -> None:
         ({"added_tokens": [added("<a>", 258)] * 2}, "'<a>' must have one id"),
         ({"added_tokens": [added("ab", 258)]}, "'ab' must have one id"),
         ({"added_tokens": [added(END_OF_TEXT, 260)]}, "none has the id 258"),
-        ({"added_tokens": [added("<a>", 258, special=False)]}, "'<a>': special must"),
+        ({"added_tokens": [added("new", 258, special=False)]}, "'new' must be special"),
         ({"added_tokens": [added("<a>", 258, lstrip=True)]}, "'<a>': lstrip must"),
         ({"pre_tokenizer": None}, "pre_tokenizer None is not implemented"),
         ({"pre_tokenizer": {"type": "Metaspace"}}, "Metaspace"),
@@ -600,9 +600,11 @@ def test_where_a_directory_s_vocabulary_is_looked_for(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"vocab\.json"):
         Tokenizer.from_pretrained(tmp_path)
     one = gguf_file(tmp_path / "one.gguf")
-    assert vocabulary.find_source(tmp_path) == vocabulary.find_source(one) == one
+    found = layout.find_vocabulary
+    assert found(tmp_path) == found(one) == (one,)
     gguf_file(tmp_path / "two.gguf")
     with refuses_file(tmp_path, "one.gguf, two.gguf"):
         Tokenizer.from_pretrained(tmp_path)
     (tmp_path / "model.safetensors").touch()  # these weights, and no vocabulary
-    assert vocabulary.find_source(tmp_path) == tmp_path
+    with pytest.raises(FileNotFoundError, match=r"vocab\.json"):
+        Tokenizer.from_pretrained(tmp_path)

@@ -49,6 +49,7 @@ def load(
     from hardway.fast.llama import FastLlama
     from hardway.fast.quantized_llama import QuantizedLlama
     from hardway.hub import weights
+    from hardway.layout import is_gguf
 
     path = weights(name_or_path)
     is_llama = model_type(path) == "llama"
@@ -59,7 +60,7 @@ def load(
             return QuantizedLlama.from_weights(exact.config, exact.weights, quantize)
         gpt2 = FastGPT2.from_pretrained(name_or_path)
         return QuantizedGPT2(gpt2.config, gpt2.weights, quantize)
-    if path.suffix == ".gguf" and dtype is None and str(device) == "cpu":
+    if is_gguf(path) and dtype is None and str(device) == "cpu":
         return QuantizedLlama.from_gguf(path)
     family = FastLlama if is_llama else FastGPT2
     dtype = torch.float32 if dtype is None else dtype
