@@ -23,15 +23,19 @@ SIZES = {  # ours, and Hugging Face's name where it has another
 # Switches of later GPT-2 variants that change the arithmetic; the book's GPT-2 has none
 # of them.
 ARITHMETIC = {
-    "activation_function": (  # one function, by the names it has in transformers
-        "gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast",
-        "gelu_accurate",
-    ),
+    "activation_function": "gelu_new",
     "add_cross_attention": False,
     "scale_attn_weights": True,
     "scale_attn_by_inverse_layer_idx": False,
     "tie_word_embeddings": True,
-}  # fmt: skip
+}
+SYNONYMS = {  # one function by several names
+    "gelu_pytorch_tanh": "gelu_new",
+    "gelu_python_tanh": "gelu_new",
+    "gelu_fast": "gelu_new",
+    "gelu_accurate": "gelu_new",
+    "swish": "silu",
+}
 # The same for Llama: our name, Hugging Face's and, behind "llama.", that in a GGUF.
 LLAMA_SIZES = (
     ("n_vocab", "vocab_size", "vocab_size"),
@@ -47,7 +51,7 @@ LLAMA_SIZES = (
 )
 LLAMA_ARITHMETIC = {
     "model_type": "llama",
-    "hidden_act": ("silu", "swish"),
+    "hidden_act": "silu",
     "attention_bias": False,
     "mlp_bias": False,
     "partial_rotary_factor": 1.0,
@@ -239,15 +243,14 @@ def model_type(weights: Path) -> str:
 def check_arithmetic(
     raw: Mapping[str, Any], arithmetic: Mapping[str, Any], family: str
 ) -> None:
-    """Raise `ValueError` for a variant of a model with different arithmetic.
-
-    arithmetic: what each setting must be; a tuple lists several names for the same.
-    """
+    """Raise `ValueError` for a variant of a model with different arithmetic."""
     for name, expected in arithmetic.items():
-        allowed = expected if isinstance(expected, tuple) else (expected,)
-        if raw.get(name, allowed[0]) not in allowed:
+        found = raw.get(name, expected)
+        if isinstance(found, str):
+            found = SYNONYMS.get(found, found)
+        if found != expected:
             raise ValueError(
-                f"{name} must be {allowed[0]!r}, as {family} computes, "
+                f"{name} must be {expected!r}, as {family} computes, "
                 f"got {safe_repr(raw[name])}: this model cannot be run here"
             )
 
