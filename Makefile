@@ -20,7 +20,7 @@ export HARDWAY_HOME
 SPACE := $(subst ,, )
 SMOLLM2 := $(subst $(SPACE),\ ,$(HARDWAY_HOME)/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf)
 
-.PHONY: book pdf check test lowest bench fuzz lab lint pocket reproducible golden linkcheck notebooks-check book-fullsize clean
+.PHONY: book pdf check test lowest bench fuzz soak lab lint pocket reproducible golden linkcheck notebooks-check book-fullsize clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -65,7 +65,7 @@ lowest: .venv/.installed-test $(SMOLLM2)
 	rm -rf $(LOWEST)
 	$(PYTHON) -m venv $(LOWEST)
 	$(call pip,$(LOWEST)/bin) -c constraints.txt pip
-	$(call pip,$(LOWEST)/bin) -c constraints.txt -e ".[plots]" --group test
+	$(call pip,$(LOWEST)/bin) -c constraints.txt -e ".[plots,serve]" --group test
 	$(BIN)/python tests/support/lowest.py > $(LOWEST)/lowest.txt
 	$(call pip,$(LOWEST)/bin) --no-deps -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/pytest $(PARALLEL) -m "$(QUICK)" tests/hardway
@@ -91,6 +91,10 @@ pocket: .venv/.installed-book
 	@test -f "$(CORPUS)" || { echo "Name a corpus: make pocket CORPUS=FILE"; exit 1; }
 	$(BIN)/hardway train "$(CORPUS)" --config $(POCKET)/recipe.toml --out $(POCKET_OUT)
 	$(BIN)/hardway export $(POCKET_OUT)/float16 --model $(POCKET_OUT) --dtype F16
+
+# A minute of 200 clients at one server, after a minute for its memory to settle.
+soak: .venv/.installed-test
+	$(BIN)/python tests/support/api_server.py --clients 200 --seconds 60
 
 lab: book .venv/.installed-notebook
 	$(BIN)/python -m tools.lab _build/html/notebooks _build/notebooks
@@ -144,5 +148,5 @@ clean:
 		{ echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 1; }
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	$(call pip,$(BIN)) -c constraints.txt pip # one that knows dependency groups
-	$(call pip,$(BIN)) -c constraints.txt -e ".[plots]" --group $*
+	$(call pip,$(BIN)) -c constraints.txt -e ".[plots,serve]" --group $*
 	@touch $@

@@ -505,6 +505,65 @@ def evaluate(file: Path, model: str, stride: int | None) -> None:
     click.echo(f"windows of {network.config.n_ctx}, {stride} scored in each")
 
 
+@hardway.command()
+@click.option(
+    "--model",
+    default="smollm2",
+    show_default=True,
+    help="Name of a known model, or a path; clients ask for it by this name.",
+)
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others than this machine can reach 0.0.0.0.",
+)
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True)
+@click.option(
+    "--max-batch",
+    type=int,
+    default=16,
+    show_default=True,
+    help="Requests that run at the same time.",
+)
+@click.option(
+    "--api-key",
+    envvar="HARDWAY_API_KEY",
+    help="What clients have to know; better as HARDWAY_API_KEY.",
+)
+def serve(
+    model: str, host: str, port: int, max_batch: int, api_key: str | None
+) -> None:
+    """Serve a model over HTTP, with OpenAI's endpoints.
+
+    Many requests run at once. A page at / chats with the model. Ctrl-C finishes the
+    running requests and stops.
+    """
+    import logging
+    import socket
+
+    from hardway import load, load_tokenizer
+
+    try:
+        from hardway.serving.server import Server, Uvicorn
+    except ModuleNotFoundError as error:
+        _fail(f'{error.name} is missing: pip install "hardway[serve]"')
+    from hardway.serving.api import Served
+    from hardway.serving.engine import Engine
+
+    logging.basicConfig(format="%(asctime)s %(message)s")
+    logging.getLogger("hardway.serving").setLevel(logging.INFO)
+    tokenizer = load_tokenizer(model)
+    served = Served(model, Engine(load(model), max_batch), tokenizer)
+    server = Server(served, host, api_key)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=1024) as listener:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listener.getsockname()[1]}"
+        click.echo(f"Serving {visible(model)} at {address} (Ctrl-C stops)", err=True)
+        Uvicorn(server).run(sockets=[listener])
+
+
 def _reply(conversation: "Chat", text: str, options: dict[str, Any]) -> None:
     """Send a message, unless it is blank, and print the reply as it is generated."""
     if not text:

@@ -58,7 +58,7 @@ LABELS = [
 HELLO = "hello how are you?"
 COMMANDS = [
     "demo", "download", "inspect", "tokenize", "generate", "chat", "train", "export",
-    "eval",
+    "eval", "serve",
 ]  # fmt: skip
 
 

@@ -45,8 +45,12 @@ LAYERS = [
     ["serving.pool", "serving.request"],
     ["serving.scheduler"],
     ["serving.paged"],
-    ["serving.engine"],
-    ["decoding", "fast", "plots", "serving"],
+    ["serving.engine", "serving.text"],
+    ["decoding"],
+    ["serving.api", "serving.worker"],
+    ["serving.metrics", "serving.security"],
+    ["serving.server"],
+    ["fast", "plots", "serving"],
     ["__init__"],
     ["cli"],
     ["__main__"],
@@ -81,6 +85,9 @@ THIRD_PARTIES = {
     "hub": {"platformdirs"},
     "cli": {"click", "prompt_toolkit", "rich", "tqdm"},
     "plots": {"matplotlib", "myst_nb"},
+    "serving.metrics": {"prometheus_client"},
+    "serving.security": {"starlette"},
+    "serving.server": {"starlette", "uvicorn"},
 }
 MAX_LINES = 25  # of code in a function of the taught path
 CHECKING = (
@@ -421,7 +428,9 @@ def fresh(code: str) -> str:
     return done.stdout
 
 
-INDIRECTLY = {"chat", "serving.request", "serving.scheduler"}
+INDIRECTLY = {"chat"} | {f"serving.{name}" for name in (
+    "request", "scheduler", "text", "api", "worker", "metrics", "security", "server",
+)}  # fmt: skip
 LIGHT = [
     module for module in MODULES
     if module not in TORCH - {"fast"} | INDIRECTLY and not module.startswith("__")

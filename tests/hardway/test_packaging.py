@@ -107,7 +107,7 @@ def test_urls_come_from_the_repository_of_the_build() -> None:
 
 
 def test_users_install_no_tools_of_the_developers() -> None:
-    assert metadata()["optional-dependencies"].keys() == {"plots"}
+    assert metadata()["optional-dependencies"].keys() == {"plots", "serve"}
 
 
 def test_the_lowest_torch_is_the_tested_one() -> None:

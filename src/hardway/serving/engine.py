@@ -18,6 +18,13 @@ from hardway.serving.scheduler import Scheduler
 POOL_BYTES = 2**30  # the size of a pool, unless the caller says how many pages
 
 
+class RequestOptions(Sampling, total=False):
+    """The options of a request: how to choose, where to stop, what to record."""
+
+    stop_ids: Collection[int]
+    logprobs: int | None
+
+
 @dataclass(frozen=True)
 class Stats:
     """Counts since the start, and of this moment; by attribute or as ``stats[name]``.
@@ -76,10 +83,7 @@ class Engine:
         self,
         prompt_ids: Iterable[int],
         max_new_tokens: int,
-        *,
-        stop_ids: Collection[int] = (),
-        logprobs: int | None = None,
-        **sampling: Unpack[Sampling],
+        **options: Unpack[RequestOptions],
     ) -> Request:
         """Queue a prompt, and return the request that `step` will fill.
 
@@ -88,6 +92,20 @@ class Engine:
         ones, before any processor. Raises `ValueError` for an argument out of range,
         and for a text that the pages could never hold.
         """
+        request = self.new_request(prompt_ids, max_new_tokens, **options)
+        self.enqueue(request)
+        return request
+
+    def new_request(
+        self,
+        prompt_ids: Iterable[int],
+        max_new_tokens: int,
+        *,
+        stop_ids: Collection[int] = (),
+        logprobs: int | None = None,
+        **sampling: Unpack[Sampling],
+    ) -> Request:
+        """Check what `submit` is asked, without queueing it; any thread may do that."""
         config, room = self.model.config, len(self.pool.owners) * self.page_size
         max_new_tokens = checks.integer("max_new_tokens", max_new_tokens)
         prompt_ids = inputs.check_prompt(prompt_ids, max_new_tokens, config)
@@ -97,12 +115,14 @@ class Engine:
             logprobs = checks.integer("logprobs", logprobs, 0, 20, " or None")
         sampler = new_sampler(config, max_new_tokens, **sampling)
         stops |= sampler.stop_ids
-        request = Request(prompt_ids, max_new_tokens, sampler, stops, logprobs)
-        if max_new_tokens:
+        return Request(prompt_ids, max_new_tokens, sampler, stops, logprobs)
+
+    def enqueue(self, request: Request) -> None:
+        """Let a request wait for its turn; one that asks for no token is finished."""
+        if request.max_new_tokens:
             self.scheduler.waiting.append(request)
         else:
             request.finish_reason = "length"
-        return request
 
     def step(self) -> list[Request]:
         """Run the model once, and return the requests that got a token or ended."""
