@@ -47,10 +47,10 @@ class KVCache:
         """
         end = self.length + k.shape[-2]
         checks.integer("the cache's new length", end, 0, self.max_len, " (max_len)")
-        self.keys[layer, :, :, self.length : end] = k
-        self.values[layer, :, :, self.length : end] = v
-        keys, values = self.keys[layer, :, :, :end], self.values[layer, :, :, :end]
-        return keys.to(k.dtype), values.to(v.dtype)
+        keys, values = self.keys[layer], self.values[layer]  # [B, n_kv_head, S, d_head]
+        keys[:, :, self.length : end] = k
+        values[:, :, self.length : end] = v
+        return keys[:, :, :end].to(k.dtype), values[:, :, :end].to(v.dtype)
 
     def advance(self, n: int) -> None:
         """Count ``n`` more positions as filled: every layer has written.

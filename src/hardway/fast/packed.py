@@ -124,7 +124,7 @@ class Int4Matrix:
             )
         else:
             out = matmul(x, self.unpack())
-        return out[:, : self.n_out]
+        return out if out.shape[1] == self.n_out else out[:, : self.n_out]
 
     def unpack(self, dtype: torch.dtype = torch.bfloat16) -> Tensor:
         """Return what the codes stand for, with all padding: a few passes over memory.
