@@ -332,7 +332,8 @@ def check_finite_logits(
     logits: [n_vocab] or [B, n_vocab]; step: how many tokens have been chosen; active:
     the sequences still growing. The message says which token of which prompt.
     """
-    finite = torch.isfinite(logits).all(dim=-1).view(-1).tolist()
+    low, high = logits.view(-1, logits.shape[-1]).aminmax(dim=-1)  # NaN propagates
+    finite = (low.isfinite() & high.isfinite()).tolist()
     for i in active:
         if not finite[i]:
             where = f" of prompts[{i}]" if len(finite) > 1 else ""

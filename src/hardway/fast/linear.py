@@ -19,10 +19,11 @@ def linear(
 
     x: [..., n_in], float32 or float64; weight: [n_in, n_out], of x's dtype or a smaller
     one, or packed codes; bias: [n_out]. Returns [..., n_out], of x's dtype; on demand,
-    its GELU.
+    its GELU. A product of codes without a bias is bfloat16, which is what torch's
+    products return: adding it to x costs no conversion.
     """
     if not isinstance(weight, Tensor):
-        return _finish(multiply_codes(x, weight), bias, gelu).to(x.dtype)
+        return _finish(multiply_codes(x, weight), bias, gelu)
     if rounds_to_bfloat16(x, weight):
         out = F.linear(x.to(torch.bfloat16), weight.T).to(x.dtype)
         return _finish(out, bias, gelu)

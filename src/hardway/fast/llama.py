@@ -86,7 +86,7 @@ def llama_block(
     """
     attn, mlp, epsilon = block["self_attn"], block["mlp"], config.rms_norm_eps
     normed = rms_norm(x, **block["input_layernorm"], epsilon=epsilon)
-    qkv = linear(normed, **attn["qkv"]).view(len(x), -1, config.d_head)
+    qkv = linear(normed, **attn["qkv"]).to(x.dtype).view(len(x), -1, config.d_head)
     qk, v = qkv.tensor_split([config.n_head + config.n_kv_head], dim=1)
     q, k = rotate(qk).tensor_split([config.n_head], dim=1)
     mixed = attend(q, k, v).flatten(1)
