@@ -1,5 +1,6 @@
 """Check the arguments of a model: tokens, padding, caches, dtypes, memory."""
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -332,8 +333,9 @@ def check_finite_logits(
     logits: [n_vocab] or [B, n_vocab]; step: how many tokens have been chosen; active:
     the sequences still growing. The message says which token of which prompt.
     """
-    low, high = logits.view(-1, logits.shape[-1]).aminmax(dim=-1)  # NaN propagates
-    finite = (low.isfinite() & high.isfinite()).tolist()
+    if all(math.isfinite(bound) for bound in logits.aminmax()):  # NaN propagates
+        return
+    finite = torch.isfinite(logits).all(dim=-1).view(-1).tolist()
     for i in active:
         if not finite[i]:
             where = f" of prompts[{i}]" if len(finite) > 1 else ""
