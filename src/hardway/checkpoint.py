@@ -253,8 +253,8 @@ def check_weights(
 
 def check_shapes(config: Config | LlamaConfig, weights: Mapping[str, Tensor]) -> None:
     """Raise `ValueError` for a tensor that is missing, unknown or misshapen."""
-    shapes, doubt = expected_shapes(config), "do the two files belong together?"
-    layers = f"for n_layer = {config.n_layer} in config.json: {doubt}"
+    shapes, doubt = expected_shapes(config), "do weights and config belong together?"
+    layers = f"for n_layer = {config.n_layer} in the config: {doubt}"
     if missing := sorted(shapes.keys() - weights.keys()):
         raise ValueError(f"the checkpoint lacks {some(missing)} {layers}")
     if unknown := sorted(weights.keys() - shapes.keys()):
@@ -263,7 +263,7 @@ def check_shapes(config: Config | LlamaConfig, weights: Mapping[str, Tensor]) ->
         if weights[name].shape != shape:
             found, wanted = safe_repr(list(weights[name].shape)), safe_repr(list(shape))
             raise ValueError(
-                f"{name} must have shape {wanted} for config.json, got {found}: {doubt}"
+                f"{name} must have shape {wanted} for the config, got {found}: {doubt}"
             )
 
 

@@ -62,6 +62,8 @@ LLAMA_ARITHMETIC = {
 GGUF_ARITHMETIC = {
     "general.architecture": "llama",
     "llama.rope.scaling.type": "none",
+    "llama.rope.scaling.factor": 1.0,
+    "llama.rope.scale_linear": 1.0,  # the same in older files
     "llama.expert_count": 0,
 }
 
@@ -190,8 +192,8 @@ class LlamaConfig:
         """
         check_arithmetic(metadata, GGUF_ARITHMETIC, "Llama")
         names = {ours: f"llama.{theirs}" for ours, _, theirs in LLAMA_SIZES}
-        tokens = metadata.get("tokenizer.ggml.tokens", ())
-        counted = {"llama.vocab_size": len(tokens)} if tokens else {}
+        tokens = metadata.get("tokenizer.ggml.tokens")
+        counted = {"llama.vocab_size": len(tokens)} if isinstance(tokens, list) else {}
         config = cls._from_names(counted | dict(metadata), names, tied)
         rotated = {"llama.rope.dimension_count": config.d_head}
         check_arithmetic(metadata, rotated, "Llama")

@@ -165,7 +165,7 @@ def test_weights_that_do_not_fit_the_config(
     weights = {name: tensor for name, tensor in changed.items() if tensor is not None}
     with pytest.raises(ValueError, match=re.escape(named)) as caught:
         GPT2(SMALL, weights)
-    assert str(caught.value).endswith("do the two files belong together?")
+    assert str(caught.value).endswith("do weights and config belong together?")
     assert len(str(caught.value)) < 300
     path = save_model(tmp_path, weights)
     with refuses_file(path, named):

@@ -451,6 +451,8 @@ def test_the_sizes_in_a_gguf() -> None:
     [
         ("general.architecture", "qwen2"),
         ("llama.rope.scaling.type", "yarn"),
+        ("llama.rope.scaling.factor", 4.0),
+        ("llama.rope.scale_linear", 0.5),
         ("llama.rope.dimension_count", 2),
         ("llama.expert_count", 8),
         ("llama.context_length", None),
@@ -462,3 +464,10 @@ def test_a_gguf_that_is_not_implemented_is_refused_by_name(
 ) -> None:
     with refuses(key):
         LlamaConfig.from_gguf(GGUF | {key: value}, tied=True)
+
+
+@pytest.mark.parametrize("tokens", [5, "ab", None, True])
+def test_tokens_that_cannot_be_counted(tokens: object) -> None:
+    rest = {k: v for k, v in GGUF.items() if k != "llama.vocab_size"}
+    with refuses("llama.vocab_size"):
+        LlamaConfig.from_gguf(rest | {"tokenizer.ggml.tokens": tokens}, tied=True)
