@@ -406,8 +406,9 @@ def check(
             problem = f"has the id {safe_repr(id)}, which is not a whole number"
             raise ValueError(f"vocab: the token {token[:40]!r} {problem}")
     for token in specials:
-        if token not in vocab:
-            raise ValueError(f"vocab: the special token {token} is missing")
+        if not token or token not in vocab:
+            problem = "is missing" if token else "must have at least one character"
+            raise ValueError(f"vocab: the special token {safe_repr(token)} {problem}")
     plain = [token for token in vocab if token not in specials]
     check_spelling("vocab: the token", plain, alphabet)
     check_spelling(
