@@ -184,7 +184,8 @@ def adjustments(
         yield lambda logits, prompt_ids, new_ids: keep_allowed(logits, allowed(new_ids))
     if bias := inputs.check_bias(logit_bias):
         yield lambda logits, *_: add_bias(logits, bias)
-    r = checks.number("repetition_penalty", repetition_penalty, 0, above=True)
+    # Beyond this range, a logit could become infinite, or 0 / 0.
+    r = checks.number("repetition_penalty", repetition_penalty, 0.01, 100)
     if r != 1:
         yield lambda logits, prompt_ids, new_ids: penalize_repetition(
             logits, [*prompt_ids, *new_ids], r

@@ -16,7 +16,8 @@ BAD_OPTIONS: list[tuple[str, Any]] = [
       for value in (0, 0.0, -0.1, 1.1, 2, float("nan"), float("inf"), True, "1")),
     *(("seed", value) for value in (-1, 2**63, True, 1.0, "1")),
     *(("min_p", value) for value in (-0.1, 1.1, float("nan"), True, "1")),
-    *(("repetition_penalty", value) for value in (0, -1, float("inf"), None, True)),
+    *(("repetition_penalty", value)
+      for value in (0, -1, 1e-40, 1e30, float("inf"), None, True)),
     *((f"{name}_penalty", value)
       for name in ("frequency", "presence")
       for value in (-2.1, 2.1, float("nan"), None, "1")),
