@@ -145,7 +145,7 @@ def test_load_refuses_a_dtype_or_a_device_with_bits(kind: str) -> None:
         hardway.load("pocket", dtype=torch.float32, quantize=kind)
     with refuses("device"):
         hardway.load("pocket", quantize=kind, device="meta")
-    assert hardway.load("pocket", quantize="int8", device=torch.device("cpu"))
+    assert hardway.load("pocket", quantize=kind, device=torch.device("cpu", 0))
 
 
 # --- quality ---

@@ -82,6 +82,8 @@ def test_a_file_runs_in_its_own_codes(tmp_path: Path) -> None:
     path = write_llama(tmp_path / "model.gguf", random_llama(DEEP), kinds)
     model = hardway.load(path)
     assert isinstance(model, QuantizedLlama)
+    assert isinstance(hardway.load(path, device="cpu:0"), QuantizedLlama)
+    assert not isinstance(hardway.load(path, device="meta"), QuantizedLlama)
     taught = Llama.from_pretrained(path)
     exact = model.dequantize()
     for name, weight in taught.weights.items():

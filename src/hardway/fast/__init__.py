@@ -37,10 +37,10 @@ def load(
 ) -> "FastGPT2 | FastLlama":
     """Load a known model, or one from a directory or a GGUF file, as its fast version.
 
-    dtype: that of the weights; by default float32, or for a GGUF the file's own codes.
-    quantize: ``"int8"`` or ``"int4"``, which runs on a CPU alone, in the dtypes its
-    products take. Raises `ValueError` for it with a dtype, and what the
-    ``from_pretrained`` of `hardway.model.GPT2` and of `hardway.llama.Llama` do.
+    dtype: that of the weights; by default float32, or for a GGUF the file's own codes,
+    which run on a CPU alone. quantize: ``"int8"`` or ``"int4"``, on a CPU alone, too.
+    Raises `ValueError` for it with a dtype, and what the ``from_pretrained`` of
+    `hardway.model.GPT2` and of `hardway.llama.Llama` do.
     """
     import torch
 
@@ -49,25 +49,27 @@ def load(
     from hardway.fast.llama import FastLlama
     from hardway.fast.quantized_llama import QuantizedLlama
     from hardway.hub import weights
+    from hardway.inputs import check_device
     from hardway.layout import is_gguf
 
+    device = check_device(device)
     path = weights(name_or_path)
     is_llama = model_type(path) == "llama"
     if quantize is not None:
-        _check_quantize(quantize, dtype, device)
+        _check_quantize(quantize, dtype, device.type)
         if is_llama:
             exact = FastLlama.from_pretrained(name_or_path)
             return QuantizedLlama.from_weights(exact.config, exact.weights, quantize)
         gpt2 = FastGPT2.from_pretrained(name_or_path)
         return QuantizedGPT2(gpt2.config, gpt2.weights, quantize)
-    if is_gguf(path) and dtype is None and str(device) == "cpu":
+    if is_gguf(path) and dtype is None and device.type == "cpu":
         return QuantizedLlama.from_gguf(path)
     family = FastLlama if is_llama else FastGPT2
     dtype = torch.float32 if dtype is None else dtype
     return family.from_pretrained(name_or_path, dtype, device)
 
 
-def _check_quantize(quantize: object, dtype: object, device: object) -> None:
+def _check_quantize(quantize: object, dtype: object, device: str) -> None:
     """Raise `ValueError` for bits there are none of, a dtype, or another device."""
     if quantize not in ("int8", "int4"):
         raise ValueError(
@@ -77,19 +79,19 @@ def _check_quantize(quantize: object, dtype: object, device: object) -> None:
         raise ValueError(
             f"dtype must be None with quantize = {quantize!r}, got {safe_repr(dtype)}"
         )
-    if str(device) != "cpu":
+    if device != "cpu":
         raise ValueError(
-            f"device must be 'cpu' with quantize = {quantize!r}, "
-            f"got {safe_repr(device)}"
+            f"device must be 'cpu' with quantize = {quantize!r}, got {device!r}"
         )
 
 
 def load_tokenizer(
     name_or_path: str | os.PathLike[str] = "pocket",
 ) -> "FastTokenizer":
-    """Load the tokenizer of a known model, or of a directory, as its fast version.
+    """Load the tokenizer of a known model, or of a directory or a GGUF file.
 
-    Raises what `hardway.tokenizer.Tokenizer.from_pretrained` does.
+    It is the fast version. Raises what `hardway.tokenizer.Tokenizer.from_pretrained`
+    does.
     """
     from hardway.fast.tokenizer import FastTokenizer
 
