@@ -20,7 +20,7 @@ from hardway.attention import attention, causal_mask
 from hardway.fast import linear, ragged
 from hardway.fast.gpt2 import FastGPT2
 from hardway.fast.ragged import attend_in_rows
-from hardway.model import skip_padding
+from hardway.model import positions_and_mask, skip_padding
 from references import (
     SMALL,
     assert_same_logits,
@@ -177,9 +177,13 @@ def test_a_whole_prompt_and_a_single_token_need_no_mask(
         return original(*given, **options)
 
     original = torch.nn.functional.scaled_dot_product_attention
-    with patch.object(ragged.F, "scaled_dot_product_attention", watched):
+    with (
+        patch.object(ragged.F, "scaled_dot_product_attention", watched),
+        patch.object(ragged, "positions_and_mask", wraps=positions_and_mask) as made,
+    ):
         found = model(tokens[..., past:], caches[0], n_pad=n_pad)
     needs_none = not padded and (past == 0 or n == 1)
+    assert made.called != needs_none  # nor is one made: it grows as T squared
     assert attends == [(needs_none, needs_none and n > 1)] * SMALL.n_layer
     expected = taught(tokens[..., past:], caches[1], n_pad=n_pad)
     assert found.shape == expected.shape

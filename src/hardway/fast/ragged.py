@@ -33,10 +33,10 @@ class Ragged(Decoder):
         inputs.check_call(self, tokens, cache, n_pad, last_only)
         batch = (tokens if tokens.dim() == 2 else tokens[None]).to(self.device)
         n, past = batch.shape[1], cache.length if cache is not None else 0
-        mask: Tensor | None
-        positions, mask = positions_and_mask(past, n, n_pad, self.device)
-        if n_pad is None and (past == 0 or n == 1):
-            mask = None  # the kernel masks a whole text, and one token sees all of it
+        positions, mask = torch.arange(past, past + n, device=self.device), None
+        if n_pad is not None or (past > 0 and n > 1):
+            positions, mask = positions_and_mask(past, n, n_pad, self.device)
+        # Else the kernel masks a whole text itself, and a single token sees all of it.
         rows = None
         if last_only and n > 1:
             rows = torch.arange(n - 1, batch.numel(), n, device=self.device)
