@@ -60,7 +60,7 @@ def rivals(logits: Tensor, k: int) -> list[Rival]:
 
 def rounded(number: float) -> float:
     """Round to more digits than a figure shows."""
-    return float(f"{number:.4g}")
+    return float(f"{number:.6g}")
 
 
 def encode(text: str, limit: int | None = None) -> Question:

@@ -32,6 +32,18 @@ function display(bytes) {
     escape(/** @type {number} */ (c.codePointAt(0))));
 }
 
+/**
+ * Turn arrays of numbers into lists, in whatever holds them.
+ *
+ * @param {any} value
+ * @returns {any}
+ */
+function lists(value) {
+  if (value instanceof Float32Array) return Array.from(value);
+  if (Array.isArray(value)) return value.map(lists);
+  return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, lists(each)]));
+}
+
 class Service {
   /** @param {(name: "weights" | "tokenizer") => Promise<ArrayBuffer>} load */
   constructor(load) {
@@ -42,6 +54,8 @@ class Service {
     this.cache = undefined;
     /** @type {number[]} */
     this.cached = []; // the ids whose keys and values the cache holds
+    /** @type {{ran: string, cache: KVCache} | undefined} */
+    this.steps = undefined; // the cache of the last step, and what it holds
     /** @type {ReturnType<typeof randomWeights> | undefined} */
     this.random = undefined; // the miniature's weights
   }
@@ -198,21 +212,26 @@ class Service {
   /**
    * Run the next forward pass with a cache and again without, and time both.
    *
-   * ``misplaced`` gives every token after the ``prompt`` first ones position 0.
+   * The cache is that of the step before, if this one follows it. ``misplaced`` gives
+   * every token after the ``prompt`` first ones position 0.
    *
    * @param {{ids: number[], prompt: number, misplaced: boolean}} question
    */
   async step({ ids, prompt, misplaced }) {
-    const model = await this.model(), last = ids.length - 1;
+    const model = await this.model(), past = ids.length > prompt ? ids.length - 1 : 0;
     const positions = ids.map((_, i) => (misplaced && i >= prompt ? 0 : i));
-    const cache = new KVCache(model.config, ids.length), past = ids.length > prompt ? last : 0;
-    if (past) model.forward(ids.slice(0, past), cache, {}, positions);
-    const before = performance.now();
-    const logits = model.next(ids.slice(past), cache, {}, positions.slice(past));
+    const before = JSON.stringify([positions, ids].map((each) => each.slice(0, past)));
+    if (!this.steps || this.steps.ran !== before) {
+      this.steps = { ran: before, cache: new KVCache(model.config, model.config.n_ctx) };
+      if (past) model.forward(ids.slice(0, past), this.steps.cache, {}, positions);
+    }
+    const started = performance.now();
+    const logits = model.next(ids.slice(past), this.steps.cache, {}, positions.slice(past));
     const between = performance.now();
     model.next(ids);
-    const after = performance.now();
-    return { rivals: await this.rivals(logits, 5), cached: between - before, uncached: after - between };
+    const uncached = performance.now() - between;
+    this.steps.ran = JSON.stringify([positions, ids]);
+    return { rivals: await this.rivals(logits, 5), cached: between - started, uncached };
   }
 
   /**
@@ -225,7 +244,7 @@ class Service {
     this.random ??= randomWeights(pieces.length, 0);
     const { logits, ...numbers } = miniature(this.random, ids, changes);
     const rivals = await this.rivals(logits, 5);
-    return { ...numbers, rivals, logits: rivals.map(([id]) => logits[id]) };
+    return { ...lists(numbers), rivals, logits: rivals.map(([id]) => logits[id]) };
   }
 
   /**

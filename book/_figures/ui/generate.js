@@ -3,6 +3,7 @@ SETUPS.generate = (figure) => {
   Object.assign(figure.state, { overruled: {} });
   Object.assign(figure.initial, { overruled: {} });
   figure.addText("text", "A beginning", "Write");
+  const MOST = 240; // tokens
   const written = h("p", { class: "written" }), panel = h("div", { class: "rivals" });
   /** @type {number | undefined} */
   let open = 0;
@@ -17,6 +18,7 @@ SETUPS.generate = (figure) => {
     const choices = rivals.map((/** @type {Rival} */ [rival, piece, p]) => h("li", {}, h("button", {
       type: "button",
       "aria-pressed": rival === id,
+      disabled: rival === id,
       style: `--shade: ${100 * p}%`,
       click: () => {
         const kept = Object.entries(figure.state.overruled).filter(([i]) => Number(i) < at);
@@ -41,7 +43,7 @@ SETUPS.generate = (figure) => {
     showRivals();
   };
   figure.ask = async (state) => {
-    const turn = figure.turn, { ids } = await ask("encode", { text: state.text });
+    const turn = figure.turn, ids = [...(await ask("encode", { text: state.text })).ids];
     if (text !== state.text) {
       text = state.text;
       open = 0;
@@ -73,9 +75,10 @@ SETUPS.generate = (figure) => {
     figure.setTask("choose a token that the model gives less than 1%, and read on.", other && `${other.piece}, at ${percent(other.p)}`);
   };
   figure.view.append(written, panel);
-  figure.addButton("Write more", () => figure.change({ tokens: Math.min(figure.state.tokens + 24, 240) }));
+  figure.addButton("Write more", () => figure.change({ tokens: Math.min(figure.state.tokens + 24, MOST) }), () =>
+    figure.state.tokens === MOST);
   figure.addButton("Start over", () => {
     open = 0;
     figure.change({ ...figure.initial, overruled: {} });
-  });
+  }, () => JSON.stringify(figure.state) === JSON.stringify(figure.initial));
 };

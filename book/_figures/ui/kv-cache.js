@@ -5,9 +5,10 @@ SETUPS["kv-cache"] = (figure) => {
   Object.assign(figure.initial, own);
   const SHOWN = 14, MOST = 60, BYTES = 2 * 6 * 128 * 4; // keys and values, layers, numbers, bytes of each
   figure.addText("text", "A beginning", "Prefill");
-  figure.addButton("One token", () => figure.change({ steps: Math.min(figure.state.steps + 1, MOST) }));
-  figure.addButton("Ten tokens", () => figure.change({ steps: Math.min(figure.state.steps + 10, MOST) }));
-  figure.addButton("Start over", () => figure.change({ steps: 0 }));
+  const full = () => figure.state.steps === MOST;
+  figure.addButton("One token", () => figure.change({ steps: Math.min(figure.state.steps + 1, MOST) }), full);
+  figure.addButton("Ten tokens", () => figure.change({ steps: Math.min(figure.state.steps + 10, MOST) }), full);
+  figure.addButton("Start over", () => figure.change({ steps: 0 }), () => figure.state.steps === 0);
   figure.addCheck("cached", "Use the cache");
   figure.addCheck("misplaced", "Wrong position: each new token gets 0");
   const written = h("p", { class: "written" });

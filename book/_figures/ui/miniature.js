@@ -3,13 +3,14 @@ SETUPS.miniature = (figure) => {
   Object.assign(figure.state, { at: "output.0", changes: {} });
   Object.assign(figure.initial, { at: "output.0", changes: {} });
   figure.addText("text", "A prompt", "Run");
-  const output = h("output"), label = h("span");
+  const output = h("span", { "aria-hidden": true }), label = h("span");
   const slider = h("input", {
     type: "range", min: -4, max: 4, step: 0.1,
     input: () => figure.change({ changes: { ...figure.state.changes, [figure.state.at]: Number(slider.value) } }),
   });
   figure.controls.append(h("label", { class: "slider" }, h("span", {}, label, " ", output), slider));
-  figure.addButton("Undo changes", () => figure.change({ changes: {} }));
+  figure.addButton("Undo changes", () => figure.change({ changes: {} }), () =>
+    !Object.keys(figure.state.changes).length);
   const grids = h("div", { class: "scroll numbers" }), formula = h("p", { class: "detail" });
   const next = h("p", { class: "next" });
   figure.view.append(grids, formula, next);

@@ -66,9 +66,11 @@ async function fetchFile(name, tell) {
 function loadTwin(name) {
   const { file } = FILES[name], script = document.createElement("script");
   script.src = new URL(`${file}.js`, BASE).href;
+  watching.forEach((tell) => tell("Loading the model…"));
   return new Promise((resolve, reject) => {
     awaited.set(file, (base64) => {
-      const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+      const text = atob(base64), bytes = new Uint8Array(text.length);
+      for (let i = 0; i < bytes.length; i++) bytes[i] = text.charCodeAt(i);
       resolve(bytes.buffer);
     });
     script.onerror = () => reject(new Error(`the model can't be loaded: ${script.src}`));
@@ -135,7 +137,8 @@ async function ask(method, question) {
 }
 
 /**
- * Make an element; a function as an attribute listens to that event.
+ * Make an element; a function as an attribute listens to that event, and false leaves
+ * out an attribute that isn't ARIA's.
  *
  * @param {string} tag
  * @param {Record<string, any>} attributes
@@ -147,6 +150,7 @@ function h(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) {
     if (typeof value === "function") made.addEventListener(name, value);
     else if (name === "style") made.style.cssText = value;
+    else if (name.startsWith("aria-") && value !== undefined) made.setAttribute(name, String(value));
     else if (value === true) made.setAttribute(name, "");
     else if (value !== false && value !== undefined) made.setAttribute(name, String(value));
   }
@@ -290,7 +294,7 @@ class Figure {
    * @param {(value: number) => string} format
    */
   addSlider(key, label, range, format = String) {
-    const output = h("output");
+    const output = h("span", { "aria-hidden": true }); // the slider itself says it
     const input = h("input", {
       type: "range", name: key, ...range,
       input: () => this.change({ [key]: Number(input.value) }),
@@ -341,11 +345,12 @@ class Figure {
    *
    * @param {string} label
    * @param {() => void} click
+   * @param {() => boolean} idle whether it would change nothing
    */
-  addButton(label, click) {
+  addButton(label, click, idle = () => false) {
     const button = h("button", { type: "button", click }, label);
     this.controls.append(button);
-    return button;
+    this.followers.push(() => (button.disabled = idle()));
   }
 }
 

@@ -1,9 +1,9 @@
 /** Chapter 2: a text's tokens, and how they were merged. */
 SETUPS.tokenizer = (figure) => {
-  Object.assign(figure.state, { step: 99, chosen: 0 });
-  Object.assign(figure.initial, { step: 99, chosen: 0 });
+  Object.assign(figure.state, { step: 99, chosen: -1 });
+  Object.assign(figure.initial, { step: 99, chosen: -1 });
   const SAMPLES = {
-    English: "Once upon a time, unbelievably, there lived a 🐉",
+    English: "The rabbit-hole went straight on like a tunnel",
     Deutsch: "Es war einmal ein Eichhörnchen",
     日本語: "むかしむかし、あるところに",
     हिन्दी: "एक समय की बात है",
@@ -12,7 +12,7 @@ SETUPS.tokenizer = (figure) => {
   };
   figure.addText("text", "A text", "Tokenize");
   const samples = h("div", { role: "group", "aria-label": "Samples" }, ...Object.entries(SAMPLES).map(([name, text]) =>
-    h("button", { type: "button", click: () => figure.change({ text, step: 99, chosen: 0 }) }, name)));
+    h("button", { type: "button", click: () => figure.change({ text, step: 99, chosen: -1 }) }, name)));
   figure.controls.append(samples);
   let most = 0;
   const slider = figure.addSlider("step", "Merges done in each word", { min: 0, max: 99, step: 1 }, (step) =>
@@ -38,10 +38,10 @@ SETUPS.tokenizer = (figure) => {
           click: () => figure.change({ chosen: i }),
         }, h("span", {}, token.piece), h("small", {}, token.id));
       }))));
-    const token = tokens[Math.min(figure.state.chosen, tokens.length - 1)];
-    if (hadFocus) chips.querySelectorAll("button")[tokens.indexOf(token)]?.focus();
+    const token = tokens[figure.state.chosen];
+    if (hadFocus) chips.querySelectorAll("button")[figure.state.chosen]?.focus();
     const bytes = (/** @type {any} */ { bytes }) => bytes.map((/** @type {number} */ byte) => byte.toString(16).padStart(2, "0")).join(" ");
-    detail.textContent = token ? `${token.piece} has the id ${token.id} and the bytes ${bytes(token)}.` : "";
+    detail.textContent = token ? `${token.piece} has the id ${token.id} and the bytes ${bytes(token)}.` : "Choose a token to see its bytes.";
     box.lastChild.replaceChildren(plainTable("Every token", ["Token", "Id", "Bytes"], tokens.map((each) => [each.piece, String(each.id), bytes(each)])));
     const characters = [...figure.state.text].length;
     const stage = step < most ? `After ${step} of ${most} merges` : "All merges done";
