@@ -432,7 +432,7 @@ def test_load_refuses_a_dtype_without_fractions(dtype: Any) -> None:
     ("name", "value", "message"),
     [
         ("h.0.attn.c_attn.weight", torch.ones(72, 24),
-         "h.0.attn.c_attn.weight must have shape [24, 72] for config.json, got [72, "),
+         "h.0.attn.c_attn.weight must have shape [24, 72] for the config, got [72, "),
         ("h.1.mlp.c_fc.bias", torch.ones(1, 96), "h.1.mlp.c_fc.bias must have shape"),
         ("h.2.ln_1.bias", torch.ones(24), "the checkpoint has 'h.2.ln_1.bias'"),
         ("ln_f.bias", torch.ones(24, dtype=torch.float64), "the weights must share"),
