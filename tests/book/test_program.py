@@ -67,10 +67,27 @@ def test_definitions_stand_in_the_order_of_the_files(tree: Path) -> None:
 
 
 def test_modules_stand_in_the_order_of_reading(tree: Path) -> None:
-    assert program.reading_order() == ["first", "fast.last"]
+    printed = {"first": "01-one", "fast.last": "appendix-a"}
+    assert list(program.reading_order().items()) == list(printed.items())
     (tree / "hardway" / "unprinted.py").touch()
     forget()
-    assert program.reading_order() == ["first", "fast.last", "unprinted"]
+    assert list(program.reading_order()) == ["first", "fast.last", "unprinted"]
+    assert program.reading_order() == printed | {"unprinted": ""}
+
+
+@pytest.mark.parametrize(
+    ("pages", "named"), [("0", ["first"]), ("1|appendix", ["fast.last"]), ("1", [])]
+)
+def test_a_map_has_the_modules_of_its_pages(
+    tree: Path, pages: str, named: list[str]
+) -> None:
+    directive = program.WholeProgram.__new__(program.WholeProgram)
+    noted = SimpleNamespace(note_dependency=lambda path: None)
+    settings = SimpleNamespace(env=noted)
+    document = SimpleNamespace(settings=settings)
+    directive.state = SimpleNamespace(document=document)
+    directive.arguments = [pages]
+    assert [section[0].astext() for section in directive.run()] == named
 
 
 def test_a_definition_is_printed_on_its_own_or_with_its_module(tree: Path) -> None:
@@ -110,5 +127,5 @@ def test_an_entry_of_the_reference_has_its_links(tree: Path) -> None:
 
 def test_the_real_program() -> None:
     assert {"attention.attention", "block.layer_norm"} <= program.equations()
-    assert program.reading_order()[0] == "miniature"
+    assert next(iter(program.reading_order())) == "miniature"
     assert len(program.definitions()) > 100

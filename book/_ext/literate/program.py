@@ -1,15 +1,17 @@
 """Index the library's definitions, each with its listing and its equation.
 
-``{whole-program}`` lists the definitions in the order in which the book prints their
-modules, with links to each one's listing and to the equation that it implements; the
-entries of the reference get the same links. An equation belongs to the definition that
-its label names: ``$$ ... $$ (attention.softmax)``.
+``{whole-program} appendix`` lists the definitions of the modules that are first printed
+on a page whose name begins with this regular expression, in reading order, with links
+to each one's listing and to the equation that it implements; the entries of the
+reference get the same links. An equation belongs to the definition that its label
+names: ``$$ ... $$ (attention.softmax)``.
 """
 
 import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import chain
 
 from docutils import nodes
 from sphinx import addnodes
@@ -29,15 +31,22 @@ DOCUMENTED = re.compile(r"^\.\. automodule:: hardway\.(\S+)", re.MULTILINE)
 
 
 class WholeProgram(SphinxDirective):
-    """List the library's definitions, module by module, in reading order."""
+    """List the definitions that some pages print, module by module."""
+
+    required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
         """Return a section for each module."""
         depend_on_chapters(self.env)
         self.equations, self.documented = equations(), documented()
-        names = {module: list[str]() for module in reading_order()}
+        chosen = re.compile(self.arguments[0])
+        names = {
+            module: list[str]()
+            for module, page in reading_order().items()
+            if chosen.match(page)
+        }
         for name in definitions():
-            names[module_of(name)].append(name)
+            names.get(module_of(name), []).append(name)
         return [self.module(module, found) for module, found in names.items() if found]
 
     def module(self, module: str, names: list[str]) -> nodes.section:
@@ -108,10 +117,16 @@ def defined_in(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
                 yield from ((f"{name}.{part.name}", part) for part in methods)
 
 
-def reading_order() -> list[str]:
-    """Return the modules in the order in which the book prints them."""
-    printed = map(module_of, listings.printed())
-    return list(dict.fromkeys([*printed, *modules()]))
+def reading_order() -> dict[str, str]:
+    """Map the modules, in the order in which the book prints them, to the first page.
+
+    Last come those that no page prints, with an empty name.
+    """
+    order: dict[str, str] = {}
+    for page, groups in listings.pages().items():
+        for name in chain.from_iterable(groups):
+            order.setdefault(module_of(name), page)
+    return order | {module: "" for module in modules() if module not in order}
 
 
 def holder(name: str) -> str:
