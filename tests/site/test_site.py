@@ -249,7 +249,7 @@ def test_the_reader_chooses_light_or_dark(browser: Browser, site: str) -> None:
             toggle.click()
             shown.add(theme.get_attribute("data-theme"))
         assert shown == {"light", "dark"}
-        figure = page.locator(".bd-article figure img").first
+        figure = page.locator(".bd-article figure svg").first
         assert figure.evaluate("it => getComputedStyle(it).filter") == "none"
 
 

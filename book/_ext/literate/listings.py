@@ -23,11 +23,11 @@ from sphinx.domains import Domain, ObjType
 from sphinx.domains.std import StandardDomain
 from sphinx.util.docutils import SphinxDirective
 
-from literate.pieces import Piece, find_pieces, joined
+from literate.pieces import Piece, find_pieces, joined, module_of, modules
 from literate.source_pages import address
 from paths import BOOK
 
-MOST_IMPORTANT = 0  # to Sphinx's search
+MOST_IMPORTANT, USUAL = 0, 1  # to Sphinx's search
 DIRECTIVE = re.compile(r"^```\{listing\} (\S+)\n((?::\w+:.*\n)*)```$", re.MULTILINE)
 
 
@@ -107,7 +107,10 @@ def label(name: str) -> str:
 
 
 class ListingDomain(Domain):
-    """Have the search find a piece's listing before all else that mentions it."""
+    """Have the search find a piece's listing before all else that mentions it.
+
+    Of a name in Python and in JavaScript, it finds Python's first.
+    """
 
     name = "listing"
     label = "library"
@@ -120,7 +123,9 @@ class ListingDomain(Domain):
         for name in printed():
             page, anchor = std.anonlabels.get(label(name), ("", ""))
             if page:
-                yield name, name, "listing", page, anchor, MOST_IMPORTANT
+                in_python = module_of(name) in modules()
+                priority = MOST_IMPORTANT if in_python else USUAL
+                yield name, name, "listing", page, anchor, priority
 
     def merge_domaindata(self, docnames: list[str], otherdata: object) -> None:
         """Merge nothing: the labels are the standard domain's."""
