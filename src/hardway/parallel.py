@@ -164,7 +164,7 @@ class Parallel(Decoder):
 
     Every rank makes the same calls with the same arguments, and gets the same logits.
     Sampling needs a seed, because each rank draws for itself. ``weights`` and the KV
-    cache hold the rank's own part, `trace` sees its own heads.
+    cache hold the rank's own part, and a trace has its own heads.
     """
 
     blocks: list[Any]

@@ -37,7 +37,7 @@ Matrix = Quantized | Tensor
 
 
 class QuantizedLlama(FastLlama):
-    """A `FastLlama` whose matrices take 8 or 4 bits a number.
+    """A `hardway.fast.llama.FastLlama` whose matrices take 8 or 4 bits a number.
 
     ``packed`` holds them by their names, joined where they share their input;
     ``weights`` holds the norms. Products round their vectors to bfloat16; the residual
