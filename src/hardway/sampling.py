@@ -86,6 +86,22 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return logits.masked_fill(remove.scatter(-1, order, remove), -torch.inf)
 
 
+def keep_top_p_of_few(logits: Tensor, p: float) -> Tensor:
+    """Like `keep_top_p`, but sort only the tokens that could stay.
+
+    Tokens below (1 - p) / (2 · n_vocab) hold less than 1 - p even all together, so each
+    of them goes. Of what the others hold, ``p`` is a larger part.
+    """
+    if logits.dim() > 1:
+        return torch.stack([keep_top_p_of_few(row, p) for row in logits])
+    probabilities = softmax(logits)
+    is_small = probabilities <= (1 - p) / (2 * len(logits))
+    held = 1 - float(probabilities[is_small].sum())  # by the others
+    kept = torch.full_like(logits, -torch.inf)
+    kept[~is_small] = keep_top_p(logits[~is_small], p / held)
+    return kept
+
+
 def keep_min_p(logits: Tensor, p: float) -> Tensor:
     """Min-p: keep the tokens at least ``p`` times as probable as the most probable one.
 
@@ -161,7 +177,7 @@ def logits_processors(
         yield lambda logits, *_: keep_top_k(logits, k)
     if top_p is not None:
         p = checks.number("top_p", top_p, 0, 1, above=True, note=" or None")
-        yield lambda logits, *_: keep_top_p(logits, p)
+        yield lambda logits, *_: keep_top_p_of_few(logits, p)
     if min_p is not None:
         m = checks.number("min_p", min_p, 0, 1, note=" or None")
         yield lambda logits, *_: keep_min_p(logits, m)

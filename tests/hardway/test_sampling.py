@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from hardway import sampling
 from hardway.sampling import (
     Sampler,
     add_bias,
@@ -28,6 +30,7 @@ from hardway.sampling import (
     keep_min_p,
     keep_top_k,
     keep_top_p,
+    keep_top_p_of_few,
     penalize_count,
     penalize_repetition,
     sample,
@@ -95,6 +98,28 @@ def test_top_p_equals_transformers(logits: Tensor, p: float) -> None:
         keep_top_p(logits, p), TopPLogitsWarper(p)(NO_IDS, logits[None])[0]
     )
     assert torch.equal(logits, original)
+
+
+@given(logits=LOGITS, p=st.floats(0.01, 1))
+@example(logits=torch.cat([torch.zeros(4), torch.full((500,), -20.0)]), p=0.7)
+@example(logits=torch.zeros(4), p=1e-9)
+def test_top_p_of_few_equals_top_p(logits: Tensor, p: float) -> None:
+    """But for sums so near the line that rounding decides."""
+    held = logits.double().sort().values.softmax(dim=-1).cumsum(dim=-1)
+    assume(((held - (1 - p)).abs() > 1e-5).all())
+    expected = keep_top_p(logits, p)
+    assert torch.equal(keep_top_p_of_few(logits, p), expected)
+    rows = logits.expand(2, 3, -1)
+    assert torch.equal(keep_top_p_of_few(rows, p), expected.expand(2, 3, -1))
+
+
+def test_top_p_of_few_sorts_few() -> None:
+    logits = torch.randn(20_000, generator=torch.Generator().manual_seed(0)) * 5
+    expected = keep_top_p(logits.double(), 0.9)
+    with patch.object(sampling, "keep_top_p", wraps=keep_top_p) as spied:
+        found = keep_top_p_of_few(logits.double(), 0.9)
+    assert torch.equal(found, expected)
+    assert len(spied.call_args.args[0]) < 5_000
 
 
 @given(logits=LOGITS, p=st.floats(0.01, 1))
