@@ -19,6 +19,7 @@ from hardway.attention import softmax
 from hardway.block import transformer_block
 from hardway.embeddings import embed
 from theme import browser as figures
+from theme import recorded
 
 pytestmark = pytest.mark.browser
 
@@ -288,6 +289,18 @@ def test_what_was_recorded_is_what_the_browser_computes(
             assert close(found["rivals"], right["rivals"])
         else:
             assert close(ask(page, method, question), right), question
+
+
+def test_the_scheduler_does_what_the_library_s_does(page: Page) -> None:
+    chance = random.Random(1)
+    seen = {"hits": 0, "preemptions": 0}
+    asked = figures.defaults()["scheduler"]
+    for _ in range(60):
+        events = "".join(chance.choice("sl....") for _ in range(60))
+        _, question, right = recorded.schedule(**(asked | {"events": events}))
+        assert ask(page, "schedule", question) == right, events
+        seen = {name: seen[name] + right[name] for name in seen}
+    assert min(seen.values()) > 0
 
 
 def test_a_token_takes_ten_milliseconds(page: Page) -> None:

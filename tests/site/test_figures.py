@@ -159,6 +159,7 @@ LINKS = {
     "kv-cache": "steps=2",
     "logit-lens": "text=The+frog",
     "miniature": "text=Three+frogs",
+    "scheduler": "events=sl..",
 }
 
 
@@ -345,6 +346,25 @@ def test_a_number_lights_its_inputs_and_flows_on(browser: Browser, home: str) ->
         )
         figure.get_by_role("button", name="Undo").click()
         expect(figure.locator("td.changed")).to_have_count(0)
+
+
+def test_requests_fill_pages(browser: Browser, home: str) -> None:
+    with opened(browser, home, "scheduler") as figure:
+        answer = figures.recordings()["scheduler"][0][2]
+        assert f"{answer['free']} of 10 pages are free" in said(figure).inner_text()
+        slots = figure.locator(".slots span")
+        filled = slots.evaluate_all("all => all.filter((it) => it.className).length")
+        assert filled == sum(page["held"] for page in answer["pages"])
+        for name in ["Longer"] * 3 + ["Ten steps"]:
+            figure.get_by_role("button", name=name).press("Enter")
+        expect(figure.locator(".task")).to_contain_text("✓ after step")
+        assert {row[1] for row in table(figure)[1:]} <= {
+            "finished",
+            "running",
+            "waiting",
+        }
+        figure.get_by_role("button", name="Start over").click()
+        expect(said(figure)).to_contain_text("10 of 10 pages are free")
 
 
 def test_errors_are_said(browser: Browser, home: str) -> None:

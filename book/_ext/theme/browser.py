@@ -26,9 +26,9 @@ DTYPES = {torch.float32: "F32", torch.int8: "I8", torch.uint16: "U16"}
 ROWS = {"wte.weight", "wpe.weight"}  # the other matrices are stored [n_in, n_out]
 PROGRAM = (
     "engine/tensors", "engine/weights", "engine/tokenizer", "engine/sampling",
-    "engine/model", "engine/miniature", "engine/service",
+    "engine/model", "engine/miniature", "engine/scheduler", "engine/service",
     "ui/page", "ui/generate", "ui/sampling", "ui/attention", "ui/tokenizer",
-    "ui/kv-cache", "ui/logit-lens", "ui/miniature", "ui/start",
+    "ui/kv-cache", "ui/logit-lens", "ui/miniature", "ui/scheduler", "ui/start",
 )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ the tests of the site compare them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from hardway.attention import linear, softmax, split_heads
 from hardway.block import layer_norm
 from hardway.miniature import decode, prefill, random_weights
 from hardway.sampling import Sampler, sample
+from hardway.serving.pool import PagePool
+from hardway.serving.request import Request
+from hardway.serving.scheduler import Plan, Scheduler
 from hardway.tokenizer import display, merge_steps, split_words
 
 Question = tuple[str, Any, Any]  # the method, its argument, the answer
@@ -41,6 +45,7 @@ def answers(
         "kv-cache": iter([encode(**defaults["kv-cache"])]),
         "logit-lens": lens(model, **defaults["logit-lens"]),
         "miniature": small(**defaults["miniature"]),
+        "scheduler": iter([schedule(**defaults["scheduler"])]),
     }
     return {figure: [*questions] for figure, questions in asked.items()}
 
@@ -177,6 +182,82 @@ def merges(text: str) -> Iterator[Question]:
         for word in split_words(text)
     ]
     yield "merges", {"text": text}, words
+
+
+def schedule(
+    events: str, kinds: Mapping[str, Sequence[int]], n_pages: int, **sizes: int
+) -> Question:
+    """Answer ``schedule``: what requests and steps do to the pages.
+
+    A letter of ``events`` is a request of that kind, a dot is a step. A kind is how
+    many tokens of the common beginning a prompt has, how many of its own, and how many
+    new ones it asks for.
+    """
+    size = sizes["page_size"]
+    scheduler = Scheduler(PagePool(n_pages), **sizes)
+    requests, plan = list[Request](), Plan()
+    steps, total, other = 0, 0, count(1000)
+    for event in events:
+        if event in kinds:
+            common, own, most = kinds[event]
+            ids = [*range(common), *(next(other) for _ in range(own))]
+            requests.append(Request(ids, most, Sampler()))
+            scheduler.waiting.append(requests[-1])
+            continue
+        plan = scheduler.schedule()
+        steps += bool(plan)
+        for request, n in plan:
+            scheduler.computed(request, n)
+            total += n
+        for request, _ in plan:
+            if request.n_computed == request.n_tokens:
+                request.ids.append(next(other))
+                if len(request.output_ids) == request.max_new_tokens:
+                    scheduler.retire(request)
+    names = {request: chr(65 + i) for i, request in enumerate(requests)}
+    said = {
+        "pages": [
+            page_of(scheduler.pool, page, names, size) for page in range(n_pages)
+        ],
+        "requests": [
+            {
+                "name": name,
+                "status": status(scheduler, request),
+                "tokens": request.n_tokens,
+                "computed": request.n_computed,
+                "new": len(request.output_ids),
+                "most": request.max_new_tokens,
+                "pages": [*request.pages],
+            }
+            for request, name in names.items()
+        ],
+        "plan": [[names[request], n] for request, n in plan],
+        "steps": steps,
+        "computed": total,
+        "hits": scheduler.n_hits,
+        "preemptions": scheduler.n_preempted,
+        "free": len(scheduler.pool.free),
+    }
+    asked = {"events": events, "kinds": kinds, "n_pages": n_pages} | sizes
+    return "schedule", asked, said
+
+
+def page_of(
+    pool: PagePool, page: int, names: Mapping[Request, str], size: int
+) -> dict[str, Any]:
+    """Tell who owns a page, whether it can be found again, and how full it is."""
+    owners = [request for request in names if page in request.pages]
+    held = [each.n_computed - each.pages.index(page) * size for each in owners]
+    kept = page in pool.key_of
+    filled = size if kept else min(size, max(0, *held, 0))
+    return {"owners": [names[each] for each in owners], "kept": kept, "held": filled}
+
+
+def status(scheduler: Scheduler, request: Request) -> str:
+    """Tell where a request is."""
+    if request in scheduler.running:
+        return "running"
+    return "waiting" if request in scheduler.waiting else "finished"
 
 
 def small(text: str) -> Iterator[Question]:

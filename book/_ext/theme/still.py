@@ -114,6 +114,16 @@ def lens(questions: Sequence[Question]) -> str:
     return html("The most probable token after each", answer["pieces"], rows[::-1])
 
 
+def scheduler(questions: Sequence[Question]) -> str:
+    """Return the pages, who owns them, and how full they are."""
+    size, rows = questions[0][1]["page_size"], []
+    for number, page in enumerate(questions[0][2]["pages"]):
+        owners = " and ".join(page["owners"]) or "nobody"
+        full = (f"{page['held']} of {size}", page["held"] / size)
+        rows.append((f"page {number}", [(owners, 0.0), full]))
+    return html("Pages of the KV cache", ["Owned by", "Tokens"], rows)
+
+
 def miniature(questions: Sequence[Question]) -> str:
     """Return the numbers of the machine."""
     pieces, numbers = questions[0][2]["pieces"], questions[1][2]
@@ -135,4 +145,5 @@ TABLES: dict[str, Callable[[Sequence[Question]], str]] = {
     "kv-cache": cache,
     "logit-lens": lens,
     "miniature": miniature,
+    "scheduler": scheduler,
 }

@@ -248,6 +248,34 @@ class Service {
   }
 
   /**
+   * Play what requests and steps do to the pages, and tell how it stands at the end.
+   *
+   * @param {{events: string, kinds: Record<string, [number, number, number]>,
+   *   n_pages: number, page_size: number, max_batch: number, budget: number}} question
+   */
+  async schedule({ events, kinds, ...sizes }) {
+    const { scheduler, requests, plan, steps, total } = play(events, kinds, sizes);
+    const { pool, running, waiting, hits, preemptions } = scheduler;
+    const pages = pool.owners.map((_, page) => {
+      const owners = requests.filter((request) => request.pages.includes(page));
+      const held = owners.map(({ pages, computed }) => computed - pages.indexOf(page) * sizes.page_size);
+      const kept = pool.keyOf.has(page);
+      const filled = kept ? sizes.page_size : Math.min(sizes.page_size, Math.max(0, ...held));
+      return { owners: owners.map(({ name }) => name), kept, held: filled };
+    });
+    const told = requests.map((request) => {
+      const { name, ids, prompt, computed, pages, most } = request;
+      const isDone = !running.includes(request) && !waiting.includes(request);
+      const status = isDone ? "finished" : running.includes(request) ? "running" : "waiting";
+      return { name, status, tokens: ids.length, computed, new: ids.length - prompt, most, pages: [...pages] };
+    });
+    return {
+      pages, requests: told, plan: plan.map(([{ name }, n]) => [name, n]),
+      steps, computed: total, hits, preemptions, free: pool.free.length,
+    };
+  }
+
+  /**
    * Return the text of some ids.
    *
    * @param {{ids: number[]}} question
