@@ -89,7 +89,7 @@ class Chat:
         Raises `ValueError` where tokenizer and model don't belong together, and for a
         model whose chat template isn't ChatML.
         """
-        inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
+        model = inputs.fit_vocabulary(model, tokenizer.n_vocab)
         conversation.check_chat(tokenizer, system, DEFAULT_SYSTEM)
         self.model, self.tokenizer, self.cache = model, tokenizer, model.new_cache()
         content = DEFAULT_SYSTEM if system is None else system

@@ -301,7 +301,7 @@ def generate(
     prompt = checks.not_empty("prompt", _read(prompt))
     tokenizer = load_tokenizer(model)
     sampling["constraint"] = _constraint(regex, json_schema, tokenizer)
-    network = load(model)
+    network = inputs.fit_vocabulary(load(model), tokenizer.n_vocab)
     ids = stream(
         network, tokenizer.encode(prompt), max_new_tokens, use_cache=not no_cache,
         stop_ids=(tokenizer.eot_id,), **sampling,

@@ -75,8 +75,9 @@ def token_log_probabilities(
     """
     n_ctx = model.config.n_ctx
     stride = questions.check_stride(stride, n_ctx)
-    text = torch.tensor([start_id, *checks.token_ids("ids", ids, model.config.n_vocab)])
-    found = torch.empty(len(text) - 1, dtype=torch.float64)
+    ids = checks.token_ids("ids", ids, model.config.n_vocab)
+    text = torch.tensor([start_id, *ids], device="cpu")
+    found = torch.empty(len(text) - 1, dtype=torch.float64, device="cpu")
     for start, first, end in windows(len(found), n_ctx, stride):
         logits = model(text[start:end])[first - start :]  # the one at i predicts i + 1
         surprisals = logits.logsumexp(dim=-1) - pick(logits, text[first + 1 : end + 1])
@@ -125,7 +126,7 @@ def log_likelihood(
     inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
     before, after = encode_pair(tokenizer, context, continuation)
     questions.check_continuation(after, model.config.n_ctx)
-    ids = torch.tensor([*before, *after][-(model.config.n_ctx + 1) :])
+    ids = torch.tensor([*before, *after][-(model.config.n_ctx + 1) :], device="cpu")
     logits = model(ids[:-1])[-len(after) :]  # [len(after), n_vocab]
     targets = ids[-len(after) :]
     total = (pick(logits, targets) - logits.logsumexp(dim=-1)).double().sum()
@@ -174,7 +175,7 @@ class Answered:
     @property
     def confidence(self) -> float:
         """The probability of the likeliest choice, if it has to be one of them."""
-        return float(softmax(torch.tensor(self.log_likelihoods)).max())
+        return float(softmax(torch.tensor(self.log_likelihoods, device="cpu")).max())
 
 
 def argmax(values: Sequence[float]) -> int:

@@ -94,7 +94,7 @@ def stream_text(
     an empty prompt or stop string, and for a tokenizer that is not the model's.
     """
     stop = inputs.check_stop(stop)
-    inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
+    model = inputs.fit_vocabulary(model, tokenizer.n_vocab)
     prompt_ids = tokenizer.encode(checks.not_empty("prompt", prompt))
     ids = stream(model, prompt_ids, max_new_tokens, **options)
     return stop_at(decode_stream(tokenizer, ids), stop)
@@ -172,7 +172,8 @@ def uncached_steps(
     """Plain loop: every token runs the whole text through the model again."""
     new_ids: list[int] = []
     for step in range(max_new_tokens):
-        logits = model(torch.tensor([*prompt_ids, *new_ids]), last_only=True)[-1]
+        tokens = torch.tensor([*prompt_ids, *new_ids], device="cpu")
+        logits = model(tokens, last_only=True)[-1]
         inputs.check_finite_logits(logits, step)
         id = sampler.choose(logits, prompt_ids, new_ids)
         if id in stops:
@@ -207,7 +208,7 @@ def cached_steps(
                 yield i, new_ids[i][-1]
         if not active:
             return
-        tokens = torch.tensor([ids[-1:] for ids in new_ids])
+        tokens = torch.tensor([ids[-1:] for ids in new_ids], device="cpu")
 
 
 def pad_left(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]:
@@ -219,7 +220,8 @@ def pad_left(sequences: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor | None]
     longest = max(map(len, sequences))
     n_pad = [longest - len(ids) for ids in sequences]
     tokens = [[0] * pad + [*ids] for pad, ids in zip(n_pad, sequences, strict=True)]
-    return torch.tensor(tokens), torch.tensor(n_pad) if any(n_pad) else None
+    padding = torch.tensor(n_pad, device="cpu") if any(n_pad) else None
+    return torch.tensor(tokens, device="cpu"), padding
 
 
 def decode_stream(tokenizer: Tokenizer, ids: Iterable[int]) -> Iterator[str]:

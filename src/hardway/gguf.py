@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from hardway import untrusted, untrusted_gguf
+from hardway.loading import in_own_thread
 from hardway.untrusted_gguf import BoundedFile
 
 # The types of metadata values; numbers as the module struct spells them.
@@ -65,6 +66,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         return parse_header(BoundedFile(file))
 
 
+@in_own_thread
 def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read every tensor of the file at ``path`` as float32, in the header's order.
 

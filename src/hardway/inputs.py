@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from copy import copy
 from typing import Any, Protocol
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from hardway.checks import integer, items, number, safe_repr, token_ids
 
 MAX_BYTES = 2**33  # 8 GiB: a larger tensor is almost certainly a mistake
+MAX_PADDING = 1024  # sizes of vocabularies are multiples of at most that
 
 
 class ModelConfig(Protocol):
@@ -71,12 +73,41 @@ def check_prompt(
 
 
 def check_vocabularies(model_size: int, tokenizer_size: int) -> None:
-    """Raise `ValueError` for a tokenizer that is not the model's."""
-    if model_size != tokenizer_size:
+    """Raise `ValueError` for a tokenizer that is not the model's.
+
+    A model may have some more rows than there are tokens, because sizes that are
+    multiples of a power of two are faster, or because tokens were to be added.
+    """
+    if not 0 <= model_size - tokenizer_size < MAX_PADDING:
         raise ValueError(
-            f"tokenizer must have the model's n_vocab = {model_size}, "
-            f"got {tokenizer_size}: load both from the same place"
+            f"tokenizer must have the model's n_vocab = {model_size}, or up to "
+            f"{MAX_PADDING - 1} tokens fewer, got {tokenizer_size}: load both from the "
+            "same place"
         )
+
+
+class Unpadded:
+    """A model without the logits of ids that have no token: they cannot be drawn."""
+
+    def __init__(self, model: Any, n_vocab: int) -> None:
+        """Take a model of more than ``n_vocab`` ids; nothing is copied."""
+        self.model, self.new_cache = model, model.new_cache
+        self.config = copy(model.config)
+        object.__setattr__(self.config, "n_vocab", n_vocab)  # it may be frozen
+
+    def __call__(self, *args: Any, **options: Any) -> Tensor:
+        """Return the logits [..., n_vocab]."""
+        logits: Tensor = self.model(*args, **options)[..., : self.config.n_vocab]
+        return logits
+
+
+def fit_vocabulary(model: Any, n_vocab: int) -> Any:
+    """Return a model of exactly ``n_vocab`` ids, which a tokenizer has tokens for.
+
+    Raises what `check_vocabularies` does.
+    """
+    check_vocabularies(model.config.n_vocab, n_vocab)
+    return model if model.config.n_vocab == n_vocab else Unpadded(model, n_vocab)
 
 
 def check_bias(logit_bias: Any) -> dict[int, float]:

@@ -23,6 +23,7 @@ from hardway.attention import (
 )
 from hardway.config import LlamaConfig
 from hardway.kv_cache import KVCache
+from hardway.loading import in_own_thread
 from hardway.model import Decoder, positions_and_mask
 
 
@@ -42,7 +43,7 @@ def rope_angles(positions: Tensor, d_head: int, theta: float) -> Tensor:
     Pair i turns by theta^(-2i / d_head) per position: the first the fastest.
     positions: int64 [T] or [B, T] → float32 [T, d_head / 2] or [B, 1, T, d_head / 2].
     """
-    pairs = torch.arange(0, d_head, 2, device=positions.device)
+    pairs = torch.arange(0, d_head, 2, device=positions.device).float()
     angles = positions[..., None] * theta ** (-pairs / d_head)
     return angles if positions.dim() == 1 else angles[:, None]
 
@@ -162,6 +163,7 @@ class Llama(Decoder):
         self.lm_head: Tensor = self.weights.get("lm_head.weight", self.embed_tokens)
 
     @classmethod
+    @in_own_thread
     def from_pretrained(
         cls,
         name_or_path: str | os.PathLike[str] = "smollm2",

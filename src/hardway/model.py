@@ -19,6 +19,7 @@ from hardway.block import layer_norm, transformer_block
 from hardway.config import Config, LlamaConfig
 from hardway.embeddings import embed
 from hardway.kv_cache import KVCache
+from hardway.loading import in_own_thread
 
 
 @dataclass(frozen=True)
@@ -144,6 +145,7 @@ class GPT2(Decoder):
         self.ln_f = nested["ln_f"]
 
     @classmethod
+    @in_own_thread
     def from_pretrained(
         cls,
         name_or_directory: str | os.PathLike[str] = "pocket",

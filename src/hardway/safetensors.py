@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hardway import untrusted
+from hardway.loading import in_own_thread
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32,
@@ -58,6 +59,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
         return parse_header(file)
 
 
+@in_own_thread
 def load_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read every tensor of the file at ``path`` into memory of its own, in file order.
 

@@ -236,7 +236,7 @@ class Sampler:
         self.is_greedy = float(temperature) == 0
         if not self.is_greedy:
             self.processors += keep_the_highest
-        self.generator = torch.Generator()
+        self.generator = torch.Generator("cpu")
         if seed is None:
             self.generator.seed()
         else:
@@ -281,5 +281,5 @@ class Sampler:
 
     def draw(self, probabilities: Tensor) -> int:
         """Draw an index by its probability [n], with the next random number."""
-        u = torch.rand((), generator=self.generator, dtype=torch.float64).item()
-        return sample(probabilities, u)
+        u = torch.rand((), generator=self.generator, dtype=torch.float64, device="cpu")
+        return sample(probabilities, u.item())

@@ -24,7 +24,7 @@ SOURCE = Path(hardway.__file__).parent
 
 # From the bottom up: a module imports from the rows above its own, and from no other.
 LAYERS = [
-    ["checks", "transfer"],
+    ["checks", "loading", "transfer"],
     ["wheel", "inputs", "untrusted"],
     ["layout", "ranks", "questions"],
     ["hub"],
@@ -67,7 +67,7 @@ SERVING = ["pool", "request", "scheduler", "paged", "engine"]  # printed, too
 GUARDS = [
     "checks", "inputs", "untrusted", "untrusted_gguf", "vocabulary",
     "conversation", "config", "checkpoint", "layout", "hub", "transfer", "wheel",
-    "ranks", "decoding.refusals", "recipe", "corpus", "questions",
+    "ranks", "decoding.refusals", "recipe", "corpus", "questions", "loading",
 ]  # fmt: skip
 TORCH = {
     "inputs", "safetensors", "gguf", "attention", "embeddings", "kv_cache",
@@ -353,7 +353,7 @@ def test_names() -> None:
     for name in hardway.__all__:
         assert getattr(hardway, name) is not None
     tops = {module.split(".")[0] for module in [*TAUGHT, *GUARDS, "fast"]}
-    assert tops - {"transfer", "wheel"} <= {*hardway.__all__}
+    assert tops - {"transfer", "wheel", "loading"} <= {*hardway.__all__}
     for module in TAUGHT:
         loaded = importlib.import_module(f"hardway.{module}")
         assert attrgetter(module)(hardway) is loaded

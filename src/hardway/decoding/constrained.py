@@ -43,7 +43,7 @@ class Automaton:
         self.numbers: dict[Expression, int] = {}
         self.left: list[int] = []
         self.is_complete = [True]
-        self.table = torch.zeros(16, 256, dtype=torch.int64)
+        self.table = torch.zeros(16, 256, dtype=torch.int64, device="cpu")
         sets = [*byte_sets(expression)]
         alike: dict[tuple[bool, ...], list[int]] = {}
         for byte in range(256):
@@ -91,8 +91,8 @@ class Trie:
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Build the tree of every token but the special ones."""
         pieces = sorted(tokenizer.ids.items(), key=lambda item: len(item[0]))
-        self.tokens = torch.tensor([id for _, id in pieces])
-        nodes = torch.empty(len(pieces), dtype=torch.int64)
+        self.tokens = torch.tensor([id for _, id in pieces], device="cpu")
+        nodes = torch.empty(len(pieces), dtype=torch.int64, device="cpu")
         self.levels: list[tuple[Tensor, Tensor]] = []
         above, n_above, done = {b"": 0}, 0, 0
         while done < len(pieces):
@@ -100,9 +100,9 @@ class Trie:
             level: dict[bytes, int] = {}
             for piece, _ in pieces[done:]:
                 level.setdefault(piece[:depth], len(level))
-            parents = [above[prefix[:-1]] for prefix in level]
-            values = [prefix[-1] for prefix in level]
-            self.levels.append((torch.tensor(parents), torch.tensor(values)))
+            edges = [(above[prefix[:-1]], prefix[-1]) for prefix in level]
+            parents, values = torch.tensor(edges, device="cpu").T
+            self.levels.append((parents, values))
             while done < len(pieces) and len(pieces[done][0]) == depth:
                 nodes[done] = n_above + level[pieces[done][0]]
                 done += 1
@@ -115,8 +115,8 @@ class Trie:
 
         Where every path has ended, so has the walk. Returns int64 [n_tokens].
         """
-        reached = torch.zeros(self.n_nodes, dtype=torch.int64)
-        above, end = torch.tensor([state]), 0
+        reached = torch.zeros(self.n_nodes, dtype=torch.int64, device="cpu")
+        above, end = torch.tensor([state], device="cpu"), 0
         for parents, values in self.levels:
             for number in above.bincount().nonzero().flatten().tolist():
                 automaton.complete(number)
@@ -186,8 +186,9 @@ class Constrained:
     def _bytes_left(self, state: int) -> Tensor:
         """Return how many bytes each token would leave to write: int16 [n_vocab]."""
         reached = self.trie.walk(self.automaton, state)
-        left = torch.full((self.n_vocab,), FAR, dtype=torch.int16)
-        left[self.trie.tokens] = torch.tensor(self.automaton.left).short()[reached]
+        left = torch.full((self.n_vocab,), FAR, dtype=torch.int16, device="cpu")
+        of_states = torch.tensor(self.automaton.left, device="cpu").short()
+        left[self.trie.tokens] = of_states[reached]
         if self.automaton.left[state] == 0:
             left[self.eot_id] = 0
         return left

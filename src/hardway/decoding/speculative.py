@@ -78,11 +78,11 @@ def rounds(
     new_ids: list[int] = []
     cache = model.new_cache(1, len(prompt) + max_new_tokens)
     if len(prompt) > 1:
-        model(torch.tensor(prompt[:-1]), cache, last_only=True)
+        model(torch.tensor(prompt[:-1], device="cpu"), cache, last_only=True)
     while (n_left := max_new_tokens - len(new_ids)) > 0:
         guesses, q = draft.propose(prompt, new_ids, min(n_draft, n_left - 1))
         text = [*prompt, *new_ids]
-        tokens = torch.tensor([*text[cache.length :], *guesses])
+        tokens = torch.tensor([*text[cache.length :], *guesses], device="cpu")
         logits = model(tokens, cache)[-1 - len(guesses) :]
         inputs.check_finite_logits(logits.flatten(), len(new_ids))
         ids = verify(logits, guesses, q, sampler, prompt, new_ids)
@@ -130,7 +130,7 @@ class LookUp:
     ) -> tuple[list[int], Tensor]:
         """Return what followed the latest occurrence: each guess is certain."""
         guesses = self.look_up([*prompt_ids, *new_ids])[:n]
-        q = torch.zeros(len(guesses), self.n_vocab)
+        q = torch.zeros(len(guesses), self.n_vocab, device="cpu")
         q[range(len(guesses)), guesses] = 1.0
         return guesses, q
 
@@ -159,12 +159,12 @@ class SmallModel:
         self.cache.truncate(min(self.cache.length, len(text) - 1))
         rows = []
         for _ in range(n):
-            tokens = torch.tensor([*text, *guesses][self.cache.length :])
+            tokens = torch.tensor([*text, *guesses][self.cache.length :], device="cpu")
             logits = self.model(tokens, self.cache, last_only=True)[-1]
             q = self.sampler.probabilities(logits, prompt_ids, [*new_ids, *guesses])
             guesses.append(self.sampler.draw(q))
             rows.append(q)
-        return guesses, torch.stack(rows) if rows else torch.empty(0)
+        return guesses, torch.stack(rows) if rows else torch.empty(0, device="cpu")
 
 
 def first_layers(model: GPT2 | Llama, n_layer: int) -> GPT2 | Llama:

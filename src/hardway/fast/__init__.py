@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hardway.checks import safe_repr
+from hardway.loading import in_own_thread
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,7 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'hardway.fast' has no attribute {name!r}")
 
 
+@in_own_thread
 def load(
     name_or_path: str | os.PathLike[str] = "pocket",
     dtype: "torch.dtype | None" = None,
