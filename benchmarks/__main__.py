@@ -20,6 +20,7 @@ import load
 import models
 import precision
 import report
+import serving
 import speed
 import tokenizer
 from hardway.fast.gpt2 import QuantizedGPT2
@@ -56,6 +57,21 @@ def main(directory: Path) -> None:
     ):
         console.print(f"Measuring: {name} …")
         record[name] = summary(interleave(runs), unit)
+    console.print("Measuring: serving …")
+    load_of_16 = serving.Load(directory)
+    at_once = {"at once": lambda: load_of_16.at_once(16)}
+    others = {
+        "one at a time": load_of_16.one_at_a_time,
+        "transformers, padded": load_of_16.padded,
+    }
+    record["serving"] = summary(interleave(at_once | others, rounds=3), "tokens/s")
+    waits = {
+        "first": lambda: load_of_16.first_token(found=False),
+        "second": lambda: load_of_16.first_token(found=True),
+    }
+    record["serving ttft"] = summary(interleave(waits, rounds=3), "s")
+    overhead = interleave({"engine": load_of_16.overhead}, rounds=3)
+    record["serving overhead"] = summary(overhead, "%")
     console.print("Measuring: tokenizer, load, start …")
     record["tokenizer"] = summary(tokenizer.measure(), "s")
     checkpoint = directory / "model.safetensors"

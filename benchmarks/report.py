@@ -155,6 +155,30 @@ TARGETS = [
     Target("token 1024, float32", "token 64", longest("float32"), at_most=1.3),
     Target("token 1024, float16", "token 64", longest("float16"), at_most=1.3),
     Target(
+        "16 ragged requests, SmolLM2",
+        "one at a time",
+        rate("serving", "at once", "one at a time"),
+        2.5,
+    ),
+    Target(
+        "16 ragged requests, SmolLM2",
+        "transformers, padded",
+        rate("serving", "at once", "transformers, padded"),
+        2,
+    ),
+    Target(
+        "TTFT behind 512 shared tokens",
+        "the first time",
+        rate("serving ttft", "second", "first"),
+        at_most=0.2,
+    ),
+    Target(
+        "engine, % of a step",
+        "",
+        lambda r: median(r, "serving overhead", "engine"),
+        at_most=5,
+    ),
+    Target(
         "tokenizer, warm",
         "tokenizers",
         time("tokenizer", "hardway warm", "tokenizers"),
