@@ -73,7 +73,7 @@ def model_option(default: str) -> Callable[[Decorated], Decorated]:
     """Return the option that names the model."""
     return click.option(
         "--model", default=default, show_default=True,
-        help="Name of a known model, or a directory.",
+        help="Name of a known model, a directory, or a file of weights.",
     )  # fmt: skip
 
 

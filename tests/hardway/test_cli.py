@@ -34,7 +34,7 @@ from hardway.cli import main, visible
 from hardway.fast.gpt2 import FastGPT2
 from hardway.fast.tokenizer import FastTokenizer
 from hub_server import FILES, HubServer, status
-from references import SMALL, random_model, with_sizes
+from references import SMALL, random_model, save_model, with_sizes
 from smollm2 import SMOLLM2, needs_smollm2
 
 Capture = pytest.CaptureFixture[str]
@@ -325,6 +325,17 @@ def test_generate_with_a_directory(capsys: Capture) -> None:
         main(["generate", ONCE, "--max-new-tokens", "5", "--model", model])
         outputs.append(capsys.readouterr().out)
     assert outputs[0] == outputs[1]
+
+
+def test_generate_refuses_the_vocabulary_of_another_model(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    save_model(tmp_path, random_model().weights)
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((hub.POCKET / name).read_bytes())
+    with pytest.raises(SystemExit):
+        main(["generate", "!", "--model", str(tmp_path)])  # id 0 is in both
+    assert capsys.readouterr().err.startswith("hardway: tokenizer must have the")
 
 
 def test_generate_stops_at_the_end_of_text(
