@@ -10,7 +10,7 @@ from torch import Tensor
 
 import hardway
 import hardway.fast.packed as packed
-from gguf_files import write_llama
+from gguf_llamas import write_llama
 from hardway import Llama, generate, generate_batch, gguf
 from hardway.config import LlamaConfig
 from hardway.fast.packed import BlockTable, Int4Matrix, Int8Matrix
