@@ -244,7 +244,7 @@ def test_a_task_checks_itself(browser: Browser, home: str) -> None:
     with opened(browser, home, "tokenizer") as figure:
         figure.get_by_label("A text").fill("🐉")
         figure.get_by_label("A text").press("Enter")
-        expect(figure.locator(".task")).to_contain_text("✓ 3 tokens for 1 characters")
+        expect(figure.locator(".task")).to_contain_text("✓ 3 tokens for 1 character")
     with opened(browser, home, "sampling") as figure:
         figure.get_by_label("Top-k").press("Home")
         expect(figure.locator(".task")).to_contain_text("✓ only")

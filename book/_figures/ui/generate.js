@@ -70,7 +70,7 @@ SETUPS.generate = (figure) => {
     showText();
     const bits = steps.reduce((sum, { p }) => sum - Math.log2(Math.max(p, 1e-4)), 0) / steps.length;
     const overruled = steps.filter((step) => step.overruled).length;
-    figure.say(`${steps.length} new tokens, ${overruled} of them yours. On average, each cost the model ${bits.toFixed(1)} bits of surprisal.`);
+    figure.say(`${count(steps.length, "new token")}, ${overruled} of them yours. The average surprisal is ${bits.toFixed(1)} bits.`);
     const other = steps.find(({ overruled, p }) => overruled && p < 0.01);
     figure.setTask("choose a token that the model gives less than 1%, and read on.", other && `${other.piece}, at ${percent(other.p)}`);
   };

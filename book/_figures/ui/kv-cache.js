@@ -45,7 +45,7 @@ SETUPS["kv-cache"] = (figure) => {
       const ms = cached ? fast : slow;
       return [`${i + 1}`, cells, String(now), String(width - now), ms === undefined ? "–" : `${ms.toFixed(1)} ms`, piece];
     });
-    box.replaceChildren(plainTable("Forward passes: dark cells are positions computed now, light ones are read from the cache",
+    box.replaceChildren(plainTable("Forward passes: blue cells are positions computed now, gray ones are read from the cache",
       ["Pass", "Positions", "Computed", "Read", "Time here", "Token"], rows));
     const times = n > 1 ? ` Here a token takes ${mean("cached").toFixed(1)} ms with the cache, ${mean("uncached").toFixed(1)} ms without.` : "";
     const size = cached ? `The cache holds ${prompt + Math.max(n - 1, 0)} positions in ${((prompt + Math.max(n - 1, 0)) * BYTES).toLocaleString("en")} bytes.` : "There is no cache.";

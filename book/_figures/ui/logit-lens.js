@@ -5,7 +5,7 @@ SETUPS["logit-lens"] = (figure) => {
   figure.addText("text", "A sentence", "Run");
   const grid = h("div", { class: "scroll lens" }), detail = h("div", { class: "detail" });
   const shaded = h("p", { class: "sentence" });
-  figure.view.append(grid, detail, h("p", { class: "note" }, "The sentence again: the darker, the more surprised the model was (bits below)."), shaded);
+  figure.view.append(grid, detail, h("p", { class: "note" }, "The sentence again: the stronger the color, the more surprised the model was (bits below)."), shaded);
   figure.ask = ({ text, limit }) => ask("lens", { text, limit });
   figure.show = (answer) => {
     const { pieces, cells, ranks, surprisal } = answer, last = cells.length - 1;

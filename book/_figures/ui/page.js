@@ -164,6 +164,14 @@ function percent(p) {
   return p >= 0.9995 ? "100%" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)}%`;
 }
 
+/**
+ * @param {number} n
+ * @param {string} noun
+ */
+function count(n, noun) {
+  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+}
+
 /** A figure on the page: its state, its controls, and what it says. */
 class Figure {
   /**

@@ -62,7 +62,7 @@ SETUPS.sampling = (figure) => {
     known.push([`${(50257 - rows.length).toLocaleString("en")} others`, percent(Math.max(0, 1 - sum("before"))), percent(Math.max(0, 1 - sum("after"))), "between them", String(others)]);
     box.replaceChildren(plainTable("Sorted by probability; intervals lie in the order of ids, as in the line above", ["Token", "Before", "After", "Interval", "Drawn"], known));
     const how = figure.state.temperature ? `u = ${last.u.toFixed(4)} fell into the interval of ${last.piece}` : `Greedy takes the most probable token: ${last.piece}`;
-    figure.say(`${kept === 1 ? "1 token is" : `${kept.toLocaleString("en")} tokens are`} left after the filters. Draw ${drawn.length} with seed ${figure.state.seed}: ${how}.`);
+    figure.say(`${count(kept, "token")} left after the filters. Draw ${drawn.length} with seed ${figure.state.seed}: ${how}.`);
     const alone = kept === 1 && figure.state.temperature > 0;
     figure.setTask("leave a single token to draw from, without lowering the temperature to 0.", alone ? `only ${last.piece} is left` : undefined);
   };

@@ -32,7 +32,7 @@ SETUPS.scheduler = (figure) => {
     box.replaceChildren(plainTable("Requests, in order of arrival", ["Request", "State", "Computed", "New tokens", "Pages"], rows));
     const plan = answer.plan.map((/** @type {[string, number]} */ [name, n]) => `${n} of ${name}`).join(", ");
     const last = answer.steps ? `Step ${answer.steps} computed ${plan || "nothing"}.` : "Nothing has happened yet.";
-    figure.say(`${last} ${answer.free} of ${answer.pages.length} pages are free. So far, ${answer.computed} tokens were computed, ${answer.hits} found in shared pages, and ${answer.preemptions} requests preempted.`);
+    figure.say(`${last} ${answer.free} of ${answer.pages.length} pages are free. So far, ${count(answer.computed, "token")} computed, ${answer.hits} found in shared pages, ${count(answer.preemptions, "preemption")}.`);
     figure.setTask("let requests arrive until one is preempted: sent back to wait, without its pages.",
       answer.preemptions ? `after step ${answer.steps}` : undefined);
   };

@@ -45,8 +45,8 @@ SETUPS.tokenizer = (figure) => {
     box.lastChild.replaceChildren(plainTable("Every token", ["Token", "Id", "Bytes"], tokens.map((each) => [each.piece, String(each.id), bytes(each)])));
     const characters = [...figure.state.text].length;
     const stage = step < most ? `After ${step} of ${most} merges` : "All merges done";
-    figure.say(`${stage}: ${characters} characters are ${tokens.length} tokens.`);
+    figure.say(`${stage}: ${count(characters, "character")} make ${count(tokens.length, "token")}.`);
     const many = step === most && tokens.length > characters;
-    figure.setTask("write something that takes more tokens than it has characters.", many ? `${tokens.length} tokens for ${characters} characters` : undefined);
+    figure.setTask("write something that takes more tokens than it has characters.", many ? `${count(tokens.length, "token")} for ${count(characters, "character")}` : undefined);
   };
 };
