@@ -304,6 +304,7 @@ class EventStream:
         async def put(message: dict[str, Any]) -> None:
             async with asyncio.timeout(self.call.server.limits.write):
                 await send(message)
+                await asyncio.sleep(0)  # to hear whether the client is gone
 
         start = {"type": "http.response.start", "status": 200}
         await put(start | {"headers": [*self.HEADERS]})
