@@ -75,6 +75,14 @@ def token_ids(name: str, ids: Iterable[Any], n_vocab: int) -> list[int]:
         raise ValueError(
             f"{name} must be token ids, got {safe_repr(ids)}: call tokenizer.encode"
         )
+    shape = getattr(ids, "shape", ())  # of a tensor or an array
+    if len(shape) > 1:
+        raise ValueError(
+            f"{name} must be one sequence of ids, got shape {[*shape]}: of a batch, "
+            f"take {name}[0]"
+        )
+    if len(shape) == 1 and hasattr(ids, "tolist"):
+        ids = ids.tolist()  # many times faster than one by one
     return [
         id
         if type(id) is int and 0 <= id < n_vocab  # the usual case, without a call

@@ -4,13 +4,16 @@ Each command is a thin wrapper around the library's own functions, imported only
 runs. A usage error prints one line that says what to do, and exits with 2.
 """
 
+import codecs
+import io
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeVar
 
 import click
 
@@ -35,11 +38,12 @@ def main(arguments: list[str] | None = None) -> None:
     Exit with 1 if the reader of a pipe is gone.
     """
     try:
+        _open_streams()
         hardway(arguments, prog_name="hardway", standalone_mode=False)
         sys.stdout.flush()  # while a closed pipe can still be caught
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "hardway"
-        _fail(f"{error.format_message()} See `{command} --help`.")
+        _fail(f"{error.format_message()}{_dash_hint(error)} See `{command} --help`.")
     except BrokenPipeError:  # `head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -54,6 +58,33 @@ def main(arguments: list[str] | None = None) -> None:
         _fail(f"{path}: {reason}" if path and reason else str(error))
 
 
+def _open_streams() -> None:
+    """Make standard streams that can be read, and print any character.
+
+    Python leaves a stream out if it was closed. A character that the terminal's
+    encoding lacks is printed as its escape.
+    """
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stdin is None:
+        sys.stdin = open(os.devnull, encoding="utf-8")  # noqa: SIM115
+    if sys.stdout is None:
+        raise ValueError("standard output is closed: there is nowhere to print")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _dash_hint(error: click.UsageError) -> str:
+    """Return how to write a text that begins with a dash, if that may be the error."""
+    command = error.ctx.command if error.ctx else None
+    has_text = any(
+        isinstance(p, click.Argument) for p in getattr(command, "params", ())
+    )
+    if isinstance(error, click.NoSuchOption) and has_text:
+        return " If a text begins with a dash, write -- before it."
+    return ""
+
+
 @click.group(
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -63,7 +94,8 @@ def main(arguments: list[str] | None = None) -> None:
 def hardway(context: click.Context) -> None:
     """LLM inference the hard way: models from raw bytes to generated text.
 
-    For TEXT or PROMPT, - reads from standard input.
+    For TEXT or PROMPT, - reads from standard input, without its last line break. Put --
+    before a text that begins with a dash.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -224,9 +256,11 @@ def _print_tensors(
 
     from hardway.tokenizer import display
 
-    table = Table("name", column, "shape", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("name", column, "shape"):
+        table.add_column(heading, overflow="fold")  # never cut on a narrow terminal
     for heading in ("bytes", "parameters"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")
     for name, kind, shape, size in rows:
         shown = display(name.encode())  # an untrusted name may contain escape codes
         sides = " × ".join(map(str, shape)) or "scalar"
@@ -244,7 +278,9 @@ def _print_metadata(console: "Console", metadata: Mapping[str, Any]) -> None:
     from hardway.checks import safe_repr
     from hardway.tokenizer import display
 
-    table = Table("key", "value", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for heading in ("key", "value"):
+        table.add_column(heading, overflow="fold")
     for key, value in metadata.items():
         several = isinstance(value, list) and len(value) > 1
         count = f"{len(value):,} values: " if several else ""
@@ -306,8 +342,10 @@ def generate(
         network, tokenizer.encode(prompt), max_new_tokens, use_cache=not no_cache,
         stop_ids=(tokenizer.eot_id,), **sampling,
     )  # fmt: skip
+    _note_unused(sampling)  # which are sound
     if sys.stdout.isatty():
-        click.secho(visible(prompt), dim=True, nl=False)
+        color = None if _has_styles() else False
+        click.secho(visible(prompt), dim=True, nl=False, color=color)
     ticks = [time.perf_counter()]
     for piece in stop_at(decode_stream(tokenizer, _clocked(ids, ticks)), stop):
         _write(piece)
@@ -336,6 +374,7 @@ def chat(
 
     checks.integer("max_new_tokens", max_new_tokens)
     Sampler(**sampling)  # checks the options before anything is loaded
+    _note_unused(sampling)
     stop = inputs.check_stop(stop)
     options = sampling | {"max_new_tokens": max_new_tokens, "stop": stop}
     tokenizer = load_tokenizer(model)
@@ -346,8 +385,9 @@ def chat(
     if sys.stdin.isatty() and sys.stdout.isatty():
         _converse(conversation, options)
         return
-    for line in sys.stdin:
-        _reply(conversation, line.strip(), options)
+    with _stdin() as lines:
+        for line in lines:
+            _reply(conversation, line.strip(), options)
 
 
 def _constraint(
@@ -542,7 +582,7 @@ def serve(
     import logging
     import socket
 
-    from hardway import load, load_tokenizer
+    from hardway import inputs, load, load_tokenizer
 
     try:
         from hardway.serving.server import Server, Uvicorn
@@ -554,7 +594,8 @@ def serve(
     logging.basicConfig(format="%(asctime)s %(message)s")
     logging.getLogger("hardway.serving").setLevel(logging.INFO)
     tokenizer = load_tokenizer(model)
-    served = Served(model, Engine(load(model), max_batch), tokenizer)
+    network = inputs.fit_vocabulary(load(model), tokenizer.n_vocab)
+    served = Served(model, Engine(network, max_batch), tokenizer)
     server = Server(served, host, api_key)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, port), family=family, backlog=1024) as listener:
@@ -635,7 +676,53 @@ def _ask(question: str) -> str:
 
 
 def _read(text: str) -> str:
-    return sys.stdin.read() if text == "-" else text
+    """Return the text, or for - standard input without its last line break."""
+    if text != "-":
+        return text
+    with _stdin() as file:
+        return re.sub(r"\r?\n\Z", "", file.read())
+
+
+@contextmanager
+def _stdin() -> Iterator[TextIO]:
+    """Read standard input as UTF-8, or in the encoding that its byte order mark names.
+
+    The mark isn't part of the text. $PYTHONIOENCODING may name another encoding. Raises
+    `ValueError` for anything else.
+    """
+    file: TextIO = sys.stdin
+    if isinstance(file, io.TextIOWrapper) and "PYTHONIOENCODING" not in os.environ:
+        start = file.buffer.peek(2)[:2]
+        marked = start in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        file.reconfigure(encoding="utf-16" if marked else "utf-8-sig", errors="strict")
+    try:
+        yield file
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            "standard input must be UTF-8, or UTF-16 with a byte order mark, got the "
+            f"byte 0x{error.object[error.start]:02x} at {error.start}: convert it, or "
+            "name its encoding in PYTHONIOENCODING"
+        ) from error
+
+
+def _has_styles() -> bool:
+    """Return whether the terminal shows styles, and its user wants them."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _note_unused(sampling: Mapping[str, Any]) -> None:
+    """Print a note if options of sampling were given without a temperature."""
+    names = [
+        f"--{name.replace('_', '-')}"
+        for name in ("top_k", "top_p", "min_p", "seed")
+        if sampling[name] is not None
+    ]
+    if names and sampling["temperature"] == 0:
+        click.echo(
+            f"hardway: {', '.join(names)} can't change anything at temperature 0, "
+            "where the likeliest token is always taken: give --temperature, too",
+            err=True,
+        )
 
 
 def _fail(message: str) -> NoReturn:

@@ -37,7 +37,7 @@ def export(
             "dtype=torch.float32, which dequantizes them"
         )
     inputs.check_vocabularies(model.config.n_vocab, tokenizer.n_vocab)
-    target = Path(directory)
+    target = Path(os.path.expanduser(directory))
     target.mkdir(parents=True, exist_ok=True)
     weights = hugging_face_weights(model)
     safetensors.save_file(weights, target / "model.safetensors", FORMAT)

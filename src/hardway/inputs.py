@@ -1,7 +1,7 @@
 """Check the arguments of a model: tokens, padding, caches, dtypes, memory."""
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
 from typing import Any, Protocol
 
@@ -91,7 +91,7 @@ class Unpadded:
 
     def __init__(self, model: Any, n_vocab: int) -> None:
         """Take a model of more than ``n_vocab`` ids; nothing is copied."""
-        self.model, self.new_cache = model, model.new_cache
+        self.model = model
         self.config = copy(model.config)
         object.__setattr__(self.config, "n_vocab", n_vocab)  # it may be frozen
 
@@ -99,6 +99,16 @@ class Unpadded:
         """Return the logits [..., n_vocab]."""
         logits: Tensor = self.model(*args, **options)[..., : self.config.n_vocab]
         return logits
+
+    @property
+    def forward(self) -> Callable[..., Tensor]:
+        """The ragged forward pass of a fast model."""
+        whole = self.model.forward
+        return lambda *args: whole(*args)[..., : self.config.n_vocab]
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what else the model has: its device, for example."""
+        return getattr(self.model, name)
 
 
 def fit_vocabulary(model: Any, n_vocab: int) -> Any:

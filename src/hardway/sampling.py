@@ -57,6 +57,7 @@ def apply_temperature(logits: Tensor, temperature: float) -> Tensor:
     logits: [..., n_vocab] → [..., n_vocab]; temperature above 0. The largest logit is
     subtracted first, so that a tiny temperature cannot overflow.
     """
+    temperature = checks.number("temperature", temperature, 0, above=True)
     # A smaller number could be taken for 0, and 0 / 0 is NaN.
     temperature = max(temperature, torch.finfo(logits.dtype).tiny)
     return (logits - logits.amax(dim=-1, keepdim=True)) / temperature
@@ -68,6 +69,7 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
     logits: [..., n_vocab]. Tokens that tie with the k-th are kept, as Hugging Face
     does. Source: Fan et al. 2018.
     """
+    k = checks.integer("k", k, 1)
     kth = logits.topk(min(k, logits.shape[-1])).values[..., -1:]
     return logits.masked_fill(logits < kth, -torch.inf)
 
@@ -79,6 +81,7 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     the line is kept. The other logits [..., n_vocab] become minus infinity. Source:
     Holtzman et al. 2020.
     """
+    p = checks.number("p", p, 0, 1, above=True)
     ordered, order = logits.sort()  # ascending: small numbers add up best
     held = softmax(ordered).cumsum(dim=-1)  # by each token and those below it
     remove = held <= 1 - p
@@ -107,6 +110,7 @@ def keep_min_p(logits: Tensor, p: float) -> Tensor:
 
     The other logits [..., n_vocab] become minus infinity. Source: Nguyen et al. 2024.
     """
+    p = checks.number("p", p, 0, 1)
     probabilities = softmax(logits)
     threshold = p * probabilities.amax(dim=-1, keepdim=True)
     return logits.masked_fill(probabilities < threshold, -torch.inf)

@@ -273,9 +273,11 @@ def _first_byte(response: requests.Response, file: RemoteFile, start: int) -> in
             "the URL in a browser, log in or switch networks, then try again"
         )
     if code not in (200, 206, 416):
+        netrc = "Authorization" in response.request.headers  # which requests has read
+        sent = "remove the password for this host from ~/.netrc, or " if netrc else ""
         raise DownloadError(
-            f"answered {code} {response.reason}. The file is public on the hub: check "
-            "the proxy, and HF_ENDPOINT if it is set"
+            f"answered {code} {response.reason}. The file is public on the hub: {sent}"
+            "check the proxy, and HF_ENDPOINT if it is set"
         )
     if code == 416:
         raise _WrongFileError(f"answered 416 to a request for bytes from {start:,} on")
