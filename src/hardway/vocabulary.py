@@ -112,7 +112,8 @@ def read_two_files(
     added = read_added_beside(vocab_file.parent, vocab)
     made = {left + right for left, right in merges}.union(alphabet)
     specials = {token: id for token, id in vocab.items() if token not in made} | added
-    contents = {"vocab": vocab | added, "merges": merges, "specials": [*added]}
+    contents = {"vocab": vocab | added, "merges": merges}
+    contents |= {"specials": [*added]} if added else {}
     return contents | read_beside(vocab_file.parent, specials)
 
 
@@ -196,14 +197,16 @@ def adds_nothing(part: Any) -> bool:
 
 
 def read_beside(directory: Path, specials: Mapping[str, int]) -> dict[str, Any]:
-    """Read what the other files say: the chat template, and the end of a text."""
+    """Read what the other files say, if they do: chat template, end of a text."""
     path = directory / TOKENIZER_CONFIG
     if path.is_file():
         with prefix_errors(path):
             check_settings("", read_json_object(path), SETTINGS)
-    found = {"chat_template": find_template(directory)}
-    end = find_end(directory, specials)
-    return found if end is None else found | {"end": end}
+    found = {
+        "chat_template": find_template(directory),
+        "end": find_end(directory, specials),
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def read_gguf(path: Path, patterns: Patterns) -> dict[str, Any]:
