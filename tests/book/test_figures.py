@@ -14,6 +14,8 @@ from paths import FIGURES
 from theme import browser, figures, still
 from theme.recorded import tokenizer as recorded_tokenizer
 
+pytestmark = pytest.mark.slow  # the model is quantized first
+
 MOST = 40_000  # bytes of program and style, compressed
 MOST_RECORDED = 30_000  # bytes of what a figure shows at first
 

@@ -45,6 +45,12 @@ def home(folder: Path, request: pytest.FixtureRequest) -> Iterator[str]:
             yield address
 
 
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[str]:
+    with chromium.serving(folder) as address:
+        yield address
+
+
 @contextmanager
 def opened(
     browser: Browser, home: str, name: str, link: str = "", **settings: Any
@@ -135,7 +141,7 @@ def test_what_is_shown_at_first_needs_no_model(
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_without_scripts_the_page_s_own_content_stays(
+def test_on_paper_and_without_scripts_the_page_s_own_content_stays(
     browser: Browser, folder: Path, name: str
 ) -> None:
     page = folder / "index.html"
@@ -147,7 +153,10 @@ def test_without_scripts_the_page_s_own_content_stays(
         context = browser.new_context(java_script_enabled=scripts)
         opened_page = context.new_page()
         opened_page.goto(still.as_uri())
-        expect(opened_page.get_by_text("still")).to_have_count(int(not scripts))
+        expect(opened_page.get_by_text("still")).to_be_visible(visible=not scripts)
+        opened_page.emulate_media(media="print")
+        expect(opened_page.get_by_text("still")).to_be_visible()
+        expect(opened_page.locator("button:visible")).to_have_count(0)
         context.close()
 
 
@@ -187,13 +196,13 @@ def test_a_link_leads_to_the_same_state(browser: Browser, home: str, name: str) 
 @pytest.mark.parametrize(
     "query", ["text=%F0", "layer=x&head=[]", "nothing=1", "layer=null"]
 )
-def test_a_bad_link_changes_nothing(browser: Browser, home: str, query: str) -> None:
-    with opened(browser, home, "attention", f"#attention?{query}") as figure:
+def test_a_bad_link_changes_nothing(browser: Browser, served: str, query: str) -> None:
+    with opened(browser, served, "attention", f"#attention?{query}") as figure:
         expect(figure.locator("table")).to_be_visible()
 
 
-def test_the_attention_is_the_library_s(browser: Browser, home: str) -> None:
-    with opened(browser, home, "attention") as figure:
+def test_the_attention_is_the_library_s(browser: Browser, served: str) -> None:
+    with opened(browser, served, "attention") as figure:
         (_, _, answer), *_ = figures.recordings()["attention"]
         pieces = answer["pieces"]
         shown = table(figure)
@@ -209,8 +218,8 @@ def test_the_attention_is_the_library_s(browser: Browser, home: str) -> None:
         assert table(figure)[1][2:] == ["−∞"] * (len(pieces) - 1)
 
 
-def test_the_causal_mask_hides_what_comes(browser: Browser, home: str) -> None:
-    with opened(browser, home, "attention") as figure:
+def test_the_causal_mask_hides_what_comes(browser: Browser, served: str) -> None:
+    with opened(browser, served, "attention") as figure:
         n = len(table(figure)) - 1
         assert figure.locator("td.unseen").count() == n * (n - 1) // 2
         assert figure.locator(".word.hidden").count() == n - n // 2 - 1
@@ -221,8 +230,8 @@ def test_the_causal_mask_hides_what_comes(browser: Browser, home: str) -> None:
         expect(figure.locator(".next")).to_contain_text("Without your changes")
 
 
-def test_a_query_is_locked_by_keyboard(browser: Browser, home: str) -> None:
-    with opened(browser, home, "attention") as figure:
+def test_a_query_is_locked_by_keyboard(browser: Browser, served: str) -> None:
+    with opened(browser, served, "attention") as figure:
         page, pieces = figure.page, [row[0] for row in table(figure)[1:]]
         figure.locator("td[tabindex='0']").focus()
         page.keyboard.press("ArrowDown")
@@ -236,32 +245,32 @@ def test_a_query_is_locked_by_keyboard(browser: Browser, home: str) -> None:
         assert focused == f"2,{len(pieces) - 1}"
 
 
-def test_a_task_checks_itself(browser: Browser, home: str) -> None:
-    with opened(browser, home, "attention") as figure:
+def test_a_task_checks_itself(browser: Browser, served: str) -> None:
+    with opened(browser, served, "attention") as figure:
         assert "✓" not in figure.locator(".task").inner_text()
         figure.get_by_role("button", name="Block 3, head 1").click()
         expect(figure.locator(".task")).to_contain_text("✓ head 1 of block 3")
-    with opened(browser, home, "tokenizer") as figure:
+    with opened(browser, served, "tokenizer") as figure:
         figure.get_by_label("A text").fill("🐉")
         figure.get_by_label("A text").press("Enter")
         expect(figure.locator(".task")).to_contain_text("✓ 3 tokens for 1 character")
-    with opened(browser, home, "sampling") as figure:
+    with opened(browser, served, "sampling") as figure:
         figure.get_by_label("Top-k").press("Home")
         expect(figure.locator(".task")).to_contain_text("✓ only")
-    with opened(browser, home, "kv-cache", "#kv-cache?steps=30") as figure:
+    with opened(browser, served, "kv-cache", "#kv-cache?steps=30") as figure:
         expect(figure.locator(".task")).to_contain_text("✓")
 
 
-def test_a_silenced_head_moves_the_prediction(browser: Browser, home: str) -> None:
-    with opened(browser, home, "attention") as figure:
+def test_a_silenced_head_moves_the_prediction(browser: Browser, served: str) -> None:
+    with opened(browser, served, "attention") as figure:
         usual = figure.locator(".next").inner_text()
         figure.get_by_label("Silence head 2 of block 5").check()
         expect(figure.locator(".next")).not_to_have_text(usual)
         expect(figure.locator(".heads .silenced")).to_have_count(1)
 
 
-def test_a_reader_overrules_the_model(browser: Browser, home: str) -> None:
-    with opened(browser, home, "generate") as figure:
+def test_a_reader_overrules_the_model(browser: Browser, served: str) -> None:
+    with opened(browser, served, "generate") as figure:
         questions = figures.recordings()["generate"]
         first = questions[1][2]
         token = figure.locator(".token")
@@ -275,8 +284,8 @@ def test_a_reader_overrules_the_model(browser: Browser, home: str) -> None:
         expect(figure.get_by_role("button", name="Start over")).to_be_enabled()
 
 
-def test_draws_are_counted(browser: Browser, home: str) -> None:
-    with opened(browser, home, "sampling") as figure:
+def test_draws_are_counted(browser: Browser, served: str) -> None:
+    with opened(browser, served, "sampling") as figure:
         (_, _, answer), *_ = figures.recordings()["sampling"]
         assert f"u = {answer['drawn'][0]['u']:.4f}" in said(figure).inner_text()
         figure.get_by_role("button", name="Draw 100").click()
@@ -287,8 +296,8 @@ def test_draws_are_counted(browser: Browser, home: str) -> None:
         assert int(table(figure)[1][-1]) == 101
 
 
-def test_merges_are_replayed(browser: Browser, home: str) -> None:
-    with opened(browser, home, "tokenizer") as figure:
+def test_merges_are_replayed(browser: Browser, served: str) -> None:
+    with opened(browser, served, "tokenizer") as figure:
         chips = figure.locator(".chip")
         (_, asked, words), *_ = figures.recordings()["tokenizer"]
         assert chips.count() == sum(len(steps[-1]) for steps in words)
@@ -301,8 +310,8 @@ def test_merges_are_replayed(browser: Browser, home: str) -> None:
         expect(chips.first).to_be_focused()
 
 
-def test_the_cache_saves_positions(browser: Browser, home: str) -> None:
-    with opened(browser, home, "kv-cache", "#kv-cache?steps=4") as figure:
+def test_the_cache_saves_positions(browser: Browser, served: str) -> None:
+    with opened(browser, served, "kv-cache", "#kv-cache?steps=4") as figure:
         prompt = len(figures.recordings()["kv-cache"][0][2]["ids"])
         assert [row[2] for row in table(figure)[1:]] == [str(prompt), "1", "1", "1"]
         expect(said(figure)).to_contain_text(
@@ -314,8 +323,8 @@ def test_the_cache_saves_positions(browser: Browser, home: str) -> None:
         expect(said(figure)).to_contain_text("There is no cache.")
 
 
-def test_the_lens_tells_ranks(browser: Browser, home: str) -> None:
-    with opened(browser, home, "logit-lens") as figure:
+def test_the_lens_tells_ranks(browser: Browser, served: str) -> None:
+    with opened(browser, served, "logit-lens") as figure:
         (_, _, answer), *_ = figures.recordings()["logit-lens"]
         shown = table(figure)
         for row, cells in zip(shown[1:], reversed(answer["cells"]), strict=True):
@@ -326,8 +335,8 @@ def test_the_lens_tells_ranks(browser: Browser, home: str) -> None:
         assert bits[1:] == [f"{bits:.1f}" for bits in answer["surprisal"]]
 
 
-def test_a_number_lights_its_inputs_and_flows_on(browser: Browser, home: str) -> None:
-    with opened(browser, home, "miniature") as figure:
+def test_a_number_lights_its_inputs_and_flows_on(browser: Browser, served: str) -> None:
+    with opened(browser, served, "miniature") as figure:
         numbers = figures.recordings()["miniature"][1][2]
         shown = {row[0]: row[1:] for row in table(figure)[1:]}
         assert shown["query"] == [f"{x:.2f}" for x in numbers["q"]]
@@ -348,8 +357,8 @@ def test_a_number_lights_its_inputs_and_flows_on(browser: Browser, home: str) ->
         expect(figure.locator("td.changed")).to_have_count(0)
 
 
-def test_requests_fill_pages(browser: Browser, home: str) -> None:
-    with opened(browser, home, "scheduler") as figure:
+def test_requests_fill_pages(browser: Browser, served: str) -> None:
+    with opened(browser, served, "scheduler") as figure:
         answer = figures.recordings()["scheduler"][0][2]
         assert f"{answer['free']} of 10 pages are free" in said(figure).inner_text()
         slots = figure.locator(".slots span")
@@ -378,9 +387,9 @@ def test_errors_are_said(browser: Browser, home: str) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_a_phone_and_forced_colors(browser: Browser, home: str, name: str) -> None:
+def test_a_phone_and_forced_colors(browser: Browser, served: str, name: str) -> None:
     with opened(
-        browser, home, name, forced_colors="active", reduced_motion="reduce"
+        browser, served, name, forced_colors="active", reduced_motion="reduce"
     ) as figure:
         figure.page.set_viewport_size({"width": 360, "height": 740})
         assert [*site_checks.wider_than_its_window(figure.page)] == []

@@ -198,10 +198,12 @@ class Figure {
     this.show = () => undefined;
   }
 
-  /** Replace the picture of the build, and show the first answer. */
+  /** Keep the table of the build for paper, and show the first answer. */
   start() {
-    this.readLink();
-    this.element.replaceChildren(this.controls, this.said, this.view, this.task, this.link);
+    if (this.readLink()) addEventListener("load", () => this.element.scrollIntoView());
+    const parts = [this.controls, this.said, this.view, this.task, this.link];
+    const paper = h("div", { class: "paper" }, ...this.element.childNodes);
+    this.element.replaceChildren(h("div", { class: "live" }, ...parts), paper);
     addEventListener("hashchange", () => this.readLink() && this.refresh());
     return this.refresh();
   }
