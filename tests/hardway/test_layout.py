@@ -224,6 +224,45 @@ def test_wrappers(body: str, head: str, tmp_path: Path) -> None:
     assert_is(tmp_path, model)
 
 
+def test_matrices_stored_the_other_way_round(tmp_path: Path) -> None:
+    """As nanoGPT saves them; square ones don't show it, so all or none are turned."""
+    model = random_model()
+    turned = {
+        name: w.T.contiguous() if name.startswith("h.") and w.dim() == 2 else w
+        for name, w in model.weights.items()
+    }
+    save(tmp_path, turned)
+    found = GPT2.from_pretrained(tmp_path)
+    for name, weight in model.weights.items():
+        assert torch.equal(found.weights[name], weight), name
+    one = "h.1.mlp.c_fc.weight"
+    save(tmp_path, turned | {one: model.weights[one]})
+    with refuses_file(tmp_path / "model.safetensors", "must have shape"):
+        GPT2.from_pretrained(tmp_path)
+
+
+def test_a_model_trained_without_biases(tmp_path: Path) -> None:
+    model = random_model()
+    without = {n: w for n, w in model.weights.items() if not n.endswith(".bias")}
+    save(tmp_path, without)
+    found = GPT2.from_pretrained(tmp_path)
+    for name, weight in found.weights.items():
+        assert torch.equal(weight, without.get(name, torch.zeros_like(weight))), name
+    save(tmp_path, without | {"ln_f.bias": model.weights["ln_f.bias"]})
+    with refuses_file(tmp_path / "model.safetensors", "lacks 'h.0.attn.c_attn.bias'"):
+        GPT2.from_pretrained(tmp_path)
+
+
+def test_two_heads(tmp_path: Path) -> None:
+    model = random_model()
+    named = {f"a.b.{name}": w for name, w in model.weights.items()}
+    for name in ("a.lm_head.weight", "a.b.lm_head.weight"):
+        named[name] = model.weights["wte.weight"].clone()
+    path = save(tmp_path, named)
+    with refuses_file(path, "has lm_head.weight and a.lm_head.weight"):
+        GPT2.from_pretrained(tmp_path)
+
+
 def test_two_models_in_one_file(tmp_path: Path) -> None:
     weights = random_model().weights
     both = {f"{who}.{n}": w.clone() for n, w in weights.items() for who in ("a", "bb")}
