@@ -112,7 +112,9 @@ def _run_pip(package: Package, work: Path) -> None:
             f"have: run `{sys.executable} -m ensurepip`, then download again"
         )
     pins = work / "requirements.txt"
-    pins.write_text(f"{package.requirement} --hash=sha256:{package.wheel.sha256}\n")
+    pins.write_text(
+        f"{package.requirement} --hash=sha256:{package.wheel.sha256}\n", "utf-8"
+    )
     shows = sys.stderr.isatty()
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pip", "download",  # -P: no module from here

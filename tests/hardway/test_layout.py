@@ -284,6 +284,14 @@ def test_wrappers_of_a_llama(prefix: str, tmp_path: Path) -> None:
     torch.testing.assert_close(Llama.from_pretrained(tmp_path)(tokens), model(tokens))
 
 
+def test_the_sizes_are_missing(tmp_path: Path) -> None:
+    save(tmp_path, random_model().weights)
+    (tmp_path / "config.json").unlink()
+    for load in (hardway.load, GPT2.from_pretrained):
+        with pytest.raises(FileNotFoundError, match=r"config\.json"):
+            load(tmp_path)
+
+
 # --- weights that are not ---
 
 FOREIGN = {
@@ -474,6 +482,14 @@ def test_nothing_beside_the_vocabulary_is_ignored(
     two_files(tmp_path, **{name: content})
     with refuses_file(tmp_path / f"{name}.json", entry):
         Tokenizer.from_pretrained(tmp_path)
+
+
+def test_line_breaks_of_windows(tmp_path: Path) -> None:
+    """As Git writes a text file there."""
+    vocab = BYTE_OF | {"ab": 256, "<|endoftext|>": 257}
+    two_files(tmp_path, vocab=vocab)
+    (tmp_path / "merges.txt").write_bytes(b"#version: 0.2\r\na b\r\n")
+    assert Tokenizer.from_pretrained(tmp_path).encode("ab") == [256]
 
 
 def test_ids_of_added_tokens_leave_no_gap(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """The model against transformers: logits, traces, dtypes, devices, padding."""
 
-import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -377,6 +376,7 @@ def test_what_would_not_fit_is_refused_before_it_is_made(
     large: GPT2, shape: tuple[int, int], last_only: bool, named: str
 ) -> None:
     tokens = torch.zeros(1, 1, dtype=torch.int64).expand(shape)  # one number, repeated
+    resource = pytest.importorskip("resource")  # POSIX only
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with refuses(named):
         large(tokens, last_only=last_only)
