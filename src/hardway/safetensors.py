@@ -116,7 +116,7 @@ def save_file(
     """Write tensors to a file at ``path``, which appears whole or not at all.
 
     The bytes go to a file beside it, which takes its name once they are on the disk.
-    Raises `ValueError` for a dtype that is not in `DTYPES`, `OSError` if the file
+    Raises `ValueError` for a dtype that is not in ``DTYPES``, `OSError` if the file
     cannot be written.
     """
     # Large elements first, so that each tensor starts at a multiple of its element's.
@@ -139,7 +139,7 @@ def format_header(
     """Return the JSON header of a file that holds these tensors, in this order.
 
     Spaces at its end make the data start at a multiple of 8. Raises `ValueError` for a
-    dtype that is not in `DTYPES`, and for a tensor called ``__metadata__``.
+    dtype that is not in ``DTYPES``, and for a tensor called ``__metadata__``.
     """
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
     listing: dict[str, object] = {"__metadata__": {**metadata}} if metadata else {}

@@ -252,7 +252,7 @@ def _read_message(i: int, message: Any) -> Any:
 def read_options(
     served: Served, kind: str, fields: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the options of `Engine.submit`, with OpenAI's defaults and ranges."""
+    """Return the options of ``Engine.submit``, with OpenAI's defaults and ranges."""
     number = checks.number
     options: dict[str, Any] = {
         "temperature": number("temperature", fields.get("temperature", 1), 0, 2)

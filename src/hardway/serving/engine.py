@@ -87,10 +87,10 @@ class Engine:
     ) -> Request:
         """Queue a prompt, and return the request that `step` will fill.
 
-        The options are those of `hardway.generate`. With ``logprobs``, the request
-        also records the log-probability of each token and of that many of the likeliest
-        ones, before any processor. Raises `ValueError` for an argument out of range,
-        and for a text that the pages could never hold.
+        The options are those of `hardway.generation.generate`. With ``logprobs``, the
+        request also records the log-probability of each token and of that many of the
+        likeliest ones, before any processor. Raises `ValueError` for an argument out of
+        range, and for a text that the pages could never hold.
         """
         request = self.new_request(prompt_ids, max_new_tokens, **options)
         self.enqueue(request)
