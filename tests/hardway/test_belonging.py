@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 import hardway
-from hardway import Chat, Config, Tokenizer, generate, inputs, stream_text
+from hardway import GPT2, Chat, Config, Tokenizer, generate, inputs, stream_text
 from hardway.decoding import Regex
 from hardway.fast import FastGPT2
+from hardway.serving import Engine
 from hardway.tokenizer import BYTE_OF, END_OF_TEXT
 from references import random_model
 from refusals import refuses
@@ -106,6 +107,19 @@ def test_the_command_line(
     monkeypatch.setattr(hardway, "load_tokenizer", lambda _: of_bytes, raising=False)
     main(["generate", "hi", "--max-new-tokens", "20", "--temperature", "5"])
     assert capsys.readouterr().out.endswith("\n")
+
+
+def test_an_engine(of_bytes: Tokenizer) -> None:
+    model = padded(SIZES[1])
+    engine = Engine(inputs.fit_vocabulary(model, of_bytes.n_vocab))
+    request = engine.submit([1, 2, 3], 20)
+    engine.run()
+    narrow = inputs.fit_vocabulary(model, of_bytes.n_vocab)
+    assert request.output_ids == generate(narrow, [1, 2, 3], 20)
+    assert max(request.output_ids) < N_TOKENS
+    taught = GPT2(model.config, random_model(model.config).weights)
+    with refuses("model"):
+        Engine(inputs.fit_vocabulary(taught, of_bytes.n_vocab))
 
 
 def test_logits_are_a_tensor(of_bytes: Tokenizer) -> None:

@@ -3,6 +3,7 @@
 The cases, and where they come from, are listed in tests/support/field_cases.md.
 """
 
+import io
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 import hardway
-from hardway import GPT2, Tokenizer, generate, sampling
+from hardway import GPT2, Tokenizer, cli, generate, sampling
 from hardway.cli import main
 from hardway.safetensors import load_file
 from hub_server import CHECKPOINT, HubServer, status
@@ -149,27 +150,53 @@ def test_a_path_of_any_kind(tmp_path: Path) -> None:
 # --- standard input ---
 
 
+def piped(
+    monkeypatch: pytest.MonkeyPatch, data: bytes, encoding: str = "utf-8"
+) -> None:
+    raw = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw, encoding, newline="\n"))
+
+
 @pytest.mark.parametrize(
-    "stdin",
+    "data",
     [b"hi", b"hi\n", b"hi\r\n", b"\xef\xbb\xbfhi\n", b"\xff\xfeh\0i\0\n\0",
      b"\xfe\xff\0h\0i"],
 )  # fmt: skip
-def test_a_shell_s_newline_and_marks_are_not_text(stdin: bytes) -> None:
-    assert run("tokenize", "-", stdin=stdin).stdout.split() == [b"5303", b"hi"]
+def test_a_shell_s_newline_and_marks_are_not_text(
+    data: bytes, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    piped(monkeypatch, data)
+    main(["tokenize", "-"])
+    assert capsys.readouterr().out.split() == ["5303", "hi"]
 
 
-def test_only_the_last_line_break_is_the_shell_s() -> None:
-    lines = run("tokenize", "-", stdin=b"\nhi\n\n").stdout.splitlines()
-    assert [line.split()[0] for line in lines] == [b"198", b"5303", b"198"]
+def test_only_the_last_line_break_is_the_shell_s(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    piped(monkeypatch, b"\nhi\n\n")
+    main(["tokenize", "-"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["198", "5303", "198"]
 
 
-def test_other_encodings_are_named_or_chosen() -> None:
-    done = run("tokenize", "-", stdin=b"caf\xe9")
-    assert done.returncode == 2
-    assert b"UTF-8" in done.stderr
-    assert b"0xe9 at 3" in done.stderr
-    done = run("tokenize", "-", stdin=b"\xe9", PYTHONIOENCODING="latin-1")
-    assert done.stdout.split()[0] == b"2634"
+def test_other_encodings_are_named_or_chosen(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    piped(monkeypatch, b"caf\xe9")
+    with pytest.raises(SystemExit):
+        main(["tokenize", "-"])
+    error = capsys.readouterr().err
+    assert "UTF-8" in error
+    assert "0xe9 at 3" in error
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    piped(monkeypatch, b"\xe9", "latin-1")
+    main(["tokenize", "-"])
+    assert capsys.readouterr().out.split()[0] == "2634"
+
+
+def test_a_pipe_from_the_shell() -> None:
+    done = run("tokenize", "-", stdin=b"\xef\xbb\xbfhi\r\n")
+    assert done.stdout.split() == [b"5303", b"hi"]
 
 
 def test_the_c_locale() -> None:
@@ -206,6 +233,37 @@ def test_a_dash_at_the_start_of_a_text(command: str, capsys: Capture) -> None:
 
 
 # --- streams and terminals ---
+
+
+def test_streams_that_python_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("stdin", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    cli._open_streams()
+    assert sys.stdin.read() == ""
+    print("nowhere", file=sys.stderr)
+    opened = sys.stdin, sys.stderr
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "cp1252"))
+    cli._open_streams()
+    cli._write("\u2588é")
+    assert raw.getvalue() == b"\\u2588\xe9"
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(ValueError, match="standard output is closed"):
+        cli._open_streams()
+    for stream in opened:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    ("term", "no_color", "expected"),
+    [("xterm", "", True), ("dumb", "", False), ("xterm", "1", False)],
+)
+def test_whether_a_terminal_has_styles(
+    term: str, no_color: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", term)
+    monkeypatch.setenv("NO_COLOR", no_color)
+    assert cli._has_styles() == expected
 
 
 @pytest.mark.slow
