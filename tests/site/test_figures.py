@@ -245,6 +245,22 @@ def test_a_query_is_locked_by_keyboard(browser: Browser, served: str) -> None:
         assert focused == f"2,{len(pieces) - 1}"
 
 
+def test_the_arrow_keys_lead_from_head_to_head(browser: Browser, served: str) -> None:
+    with opened(browser, served, "attention") as figure:
+        keyboard = figure.page.keyboard
+        assert figure.locator(".heads button[tabindex='0']").count() == 1
+        figure.locator(".heads button[tabindex='0']").focus()
+        for key, place in (("ArrowUp", "4, head 2"), ("ArrowRight", "4, head 3")):
+            keyboard.press(key)
+            expect(said(figure)).to_contain_text(f"Block {place}")
+            expect(figure.get_by_label(f"Block {place}")).to_be_focused()
+        before = said(figure).inner_text()
+        for _ in range(5):
+            keyboard.press("ArrowDown")
+        expect(said(figure)).not_to_have_text(before)
+        expect(figure.get_by_label("Block 5, head 3")).to_be_focused()
+
+
 def test_a_task_checks_itself(browser: Browser, served: str) -> None:
     with opened(browser, served, "attention") as figure:
         assert "✓" not in figure.locator(".task").inner_text()

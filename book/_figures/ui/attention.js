@@ -24,6 +24,15 @@ SETUPS.attention = (figure) => {
     silentLabel.textContent = `Silence head ${figure.state.head} of block ${figure.state.layer}`;
   });
   const heads = h("div", { class: "heads", role: "group", "aria-label": "Heads: a row for each block" });
+  heads.addEventListener("keydown", (/** @type {KeyboardEvent} */ event) => {
+    const moves = { ArrowUp: -4, ArrowDown: 4, ArrowLeft: -1, ArrowRight: 1 };
+    if (!(event.key in moves)) return;
+    event.preventDefault();
+    const step = moves[/** @type {keyof typeof moves} */ (event.key)];
+    const next = heads.children[[...heads.children].indexOf(document.activeElement) + step];
+    next?.click();
+    next?.focus();
+  });
   const sentence = h("p", { class: "sentence" });
   const grid = h("div", { class: "scroll matrix" });
   const next = h("p", { class: "next" });
@@ -61,7 +70,9 @@ SETUPS.attention = (figure) => {
         type: "button", "aria-label": `Block ${l}, head ${i}`,
         click: () => figure.change({ layer: l, head: i }),
       }, h("canvas")));
-      button.setAttribute("aria-pressed", String(l === figure.state.layer && i === figure.state.head));
+      const isChosen = l === figure.state.layer && i === figure.state.head;
+      button.setAttribute("aria-pressed", String(isChosen));
+      button.tabIndex = isChosen ? 0 : -1; // the arrow keys lead to the others
       button.classList.toggle("silenced", figure.state.silenced.includes(`${l}.${i}`));
       thumbnail(button.firstChild, computed(answer, l, i, "weights"));
     }));
