@@ -129,13 +129,29 @@ def test_text_comes_back(page: Page, tokenizer: Tokenizer) -> None:
     ("program", "problem"),
     [
         ("hardway.encode('\\ud800')", "surrogate"),
-        ("hardway.encode('')", "at least one character"),
-        ("hardway.logits('a '.repeat(600))", "too long"),
+        ("hardway.logits('')", "at least one token"),
+        ("hardway.generate([])", "at least one token"),
+        ("hardway.logits('a '.repeat(600))", "too long: at most 512 tokens"),
+        ("hardway.generate('a', 600)", "too long: at most 512 tokens"),
+        ("hardway.logits([1, 50257])", "ids must be from 0 to 50256"),
+        ("hardway.logits([0.5])", "ids must be from 0 to 50256"),
     ],
 )
 def test_what_cannot_be_done_is_said(page: Page, program: str, problem: str) -> None:
     said = page.evaluate(f"{program}.catch((error) => error.message)")
     assert problem in said
+
+
+def test_after_a_refusal_the_model_answers_as_before(
+    page: Page, model: GPT2, tokenizer: Tokenizer
+) -> None:
+    ids = tokenizer.encode(SENTENCE)
+    for refused in ([*ids, -1], [*ids, *ids * 50]):
+        asked = "(ids) => hardway.logits(ids).catch(() => 'refused')"
+        assert page.evaluate(asked, refused) == "refused"
+        ((id, _, _), *_) = ask(page, "next", {"ids": ids})
+        assert id == int(model(torch.tensor(ids), last_only=True)[-1].argmax())
+    assert page.evaluate("hardway.encode('')") == []
 
 
 def test_logits_agree(page: Page, model: GPT2, tokenizer: Tokenizer) -> None:

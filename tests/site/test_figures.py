@@ -390,13 +390,16 @@ def test_requests_fill_pages(browser: Browser, served: str) -> None:
         }
         figure.get_by_role("button", name="Start over").click()
         expect(said(figure)).to_contain_text("10 of 10 pages are free")
+        address = figure.locator(".permalink").get_attribute("href")
+    with opened(browser, served, "scheduler", address) as figure:
+        expect(said(figure)).to_contain_text("10 of 10 pages are free")
 
 
 def test_errors_are_said(browser: Browser, home: str) -> None:
     with opened(browser, home, "attention") as figure:
         figure.get_by_label("A sentence").fill("")
         figure.get_by_label("A sentence").press("Enter")
-        expect(said(figure)).to_contain_text("type at least one character")
+        expect(said(figure)).to_have_text("Type at least one character.")
         figure.get_by_label("A sentence").fill("A frog " * 30)
         figure.get_by_label("A sentence").press("Enter")
         expect(said(figure)).to_contain_text("aren't shown")

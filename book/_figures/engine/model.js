@@ -103,12 +103,21 @@ class GPT2 {
   /**
    * Look up each token's embedding and add the embedding of its position.
    *
+   * Throws `RangeError` for no tokens, for too many, and for an id that isn't known.
+   *
    * @param {number[]} tokens
    * @param {number[]} positions
    * @returns {Float32Array} [T, n_embd]
    */
   embed(tokens, positions) {
-    const n = this.config.n_embd, x = new Float32Array(tokens.length * n);
+    const { n_embd: n, n_ctx, n_vocab } = this.config;
+    const isKnown = (/** @type {number} */ id) => Number.isInteger(id) && id >= 0 && id < n_vocab;
+    if (!tokens.length) throw new RangeError("the text must have at least one token");
+    if (!tokens.every(isKnown)) throw new RangeError(`ids must be from 0 to ${n_vocab - 1}`);
+    if (!positions.every((position) => position < n_ctx)) {
+      throw new RangeError(`the text is too long: at most ${n_ctx} tokens`);
+    }
+    const x = new Float32Array(tokens.length * n);
     tokens.forEach((token, t) => {
       const position = row(this.weights["wpe.weight"], positions[t], n);
       row(x, t, n).set(add(row(this.weights["wte.weight"], token, n), position));

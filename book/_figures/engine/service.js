@@ -89,14 +89,13 @@ class Service {
   }
 
   /**
-   * Return a text's ids and pieces: at least one, at most ``limit``.
+   * Return a text's ids and pieces, at most ``limit``.
    *
    * @param {{text: string, limit?: number}} question
    */
   async encode({ text, limit = Infinity }) {
     const tokenizer = await this.tokenizer();
     const all = tokenizer.encode(text);
-    if (!all.length) throw new RangeError("type at least one character");
     const ids = all.slice(0, limit);
     return { ids, pieces: ids.map((id) => display(tokenizer.pieces[id])), dropped: all.length - ids.length };
   }
@@ -121,12 +120,13 @@ class Service {
   async logits(ids) {
     const model = await this.model();
     this.cache ??= new KVCache(model.config, model.config.n_ctx);
-    if (ids.length > model.config.n_ctx) throw new RangeError("the text is too long");
     let shared = 0;
     while (shared < ids.length - 1 && ids[shared] === this.cached[shared]) shared++;
     this.cache.length = shared;
+    this.cached = ids.slice(0, shared); // all there is, should an id be refused
+    const logits = model.next(ids.slice(shared), this.cache);
     this.cached = ids;
-    return model.next(ids.slice(shared), this.cache);
+    return logits;
   }
 
   /**

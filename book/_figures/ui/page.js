@@ -217,7 +217,7 @@ class Figure {
       const known = typeof this.initial[key];
       try {
         const value = known === "string" ? text : JSON.parse(text);
-        if (typeof value === known) this.state[key] = value;
+        if (typeof value === known && value !== null && (text || key !== "text")) this.state[key] = value;
       } catch {
         // not a state that this figure ever had: what is known stays
       }
@@ -289,7 +289,8 @@ class Figure {
     const input = h("input", { type: "text", name: key, autocomplete: "off", spellcheck: "false", maxlength: 2000 });
     const submit = (/** @type {Event} */ event) => {
       event.preventDefault();
-      this.change({ [key]: input.value });
+      if (input.value) this.change({ [key]: input.value });
+      else this.say("Type at least one character.");
     };
     this.controls.append(h("form", { submit }, h("label", {}, label, input), h("button", {}, verb)));
     this.followers.push(() => (input.value = this.state[key]));
