@@ -237,7 +237,7 @@ def heavy(pages: Pages) -> Iterator[tuple[Path, str]]:
         own = [file for file in page.files if users[file] == 1]
         sizes = {file.name: file.stat().st_size for file in own}
         total = path.stat().st_size + sum(sizes.values())
-        heaviest = HEAVIEST_SEARCH if page.name == "search.html" else HEAVIEST
+        heaviest = HEAVIEST_SEARCH if path.name == "search.html" else HEAVIEST
         if total > heaviest:
             article = parse(path)
             for kind, selector in KINDS.items():
