@@ -25,7 +25,7 @@ SUFFIXES = (
     ".safetensors.index.json",
 )  # of a file that is a model
 SHARD = re.compile(r"-\d+-of-\d+\.")
-PLAIN_NAME = re.compile(r"[\w.-]+\.safetensors", re.ASCII)
+PLAIN_NAME = re.compile(r"[\w.-]+", re.ASCII)
 NO_WEIGHTS = re.compile(  # what a trainer leaves beside them
     r"training_args\.|optimizer\.|scheduler\.|scaler\.|rng_state|random_states"
 )
@@ -48,21 +48,24 @@ MERGE = (
 )
 FROM_TENSORFLOW = (
     "python -m transformers.models.gpt2.convert_gpt2_original_tf_checkpoint_to_pytorch "
-    "--gpt2_checkpoint_path . --pytorch_dump_folder_path ."
+    "--gpt2_config_file hparams.json --gpt2_checkpoint_path . "
+    "--pytorch_dump_folder_path ."
 )
-# Weights that are not read, the likeliest first.
+RUN = "to convert, run in that directory: "
+OLD = "to convert, with transformers 4, run in that directory: "
+# Weights that are not read, the likeliest first: a pattern, what they are, and advice.
 FOREIGN = (
-    (r"adapter_model\.", "an adapter without its model", MERGE),
-    (r"pytorch_model.*-of-", "a shard of pickled weights", RESAVE),
-    (r".*\.(bin|pt|pth|ckpt|pkl)$", "pickled weights", PICKLE),
+    (r"adapter_model\.", "an adapter without its model", RUN + MERGE),
+    (r"pytorch_model.*-of-", "a shard of pickled weights", RUN + RESAVE),
+    (r".*\.(bin|pt|pth|ckpt|pkl)$", "pickled weights", RUN + PICKLE),
     (r"tf_model\.h5$", "TensorFlow weights",
-     RESAVE.replace("'.')", "'.', from_tf=True)", 1) + ", with transformers 4"),
+     OLD + RESAVE.replace("'.')", "'.', from_tf=True)", 1)),
     (r"flax_model\.msgpack$", "Flax weights",
-     RESAVE.replace("'.')", "'.', from_flax=True)", 1) + ", with transformers 4"),
+     OLD + RESAVE.replace("'.')", "'.', from_flax=True)", 1)),
     (r"model(\.ckpt|-\d+)\.(index|meta|data)", "OpenAI's TensorFlow checkpoint",
-     FROM_TENSORFLOW + ", with transformers 4"),
+     OLD + FROM_TENSORFLOW),
     (r".*\.(onnx|npz|npy|h5|ot|msgpack)$", "weights of another kind",
-     "what wrote it, to save safetensors"),
+     "save the model again, as safetensors"),
 )  # fmt: skip
 FOREIGN_VOCABULARIES = {
     "tokenizer.model": "a SentencePiece vocabulary",
@@ -78,7 +81,7 @@ class Contents:
 
     weights: one file, or several to choose from; config: the model's sizes; vocabulary:
     one file, or vocab and merges; other: weights that are not read, as a name, what it
-    is, and the command that converts it. A file that is missing has its usual name.
+    is, and what converts it. A file that is missing has its usual name.
     """
 
     weights: tuple[Path, ...]
@@ -140,7 +143,9 @@ def _other(names: Sequence[str]) -> tuple[str, str, str] | None:
     for pattern, kind, advice in FOREIGN:
         for name in names:
             if re.match(pattern, name) and not NO_WEIGHTS.match(name):
-                return name, kind, advice.replace("NAME", name)
+                # A reader may run the advice, so no strange name gets into it.
+                known = name if PLAIN_NAME.fullmatch(name) else "NAME"
+                return safe_repr(name), kind, advice.replace("NAME", known)
     return None
 
 
@@ -174,8 +179,7 @@ def find_weights(path: Path) -> Path:
     if found.other:
         name, kind, advice = found.other
         raise FileNotFoundError(
-            f"{problem}, but {name}: {kind}, which cannot be read here. To convert, "
-            f"run in that directory: {advice}"
+            f"{problem}, but {name}: {kind}, which cannot be read here: {advice}"
         )
     below = [sub.name for sub in sorted(path.iterdir()) if _holds_weights(sub)]
     hint = f", but there are in {some(below)}: name that directory" if below else ""
@@ -255,7 +259,8 @@ def shards(weights: Path) -> list[Path]:
             problem = f"names to files, got {safe_repr(listed)}"
             raise ValueError(f"weight_map must map tensors' {problem}")
         for name in listed.values():
-            if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name):
+            is_plain = isinstance(name, str) and PLAIN_NAME.fullmatch(name)
+            if not is_plain or not name.lower().endswith(".safetensors"):
                 problem = f"beside the index, got {safe_repr(name)}"
                 raise ValueError(f"weight_map must name .safetensors files {problem}")
     names = sorted({*listed.values()})

@@ -340,6 +340,16 @@ def test_the_command_converts(nested: bool, tmp_path: Path) -> None:
     assert_is(tmp_path, model)
 
 
+def test_a_strange_name_gets_into_no_command(tmp_path: Path) -> None:
+    """Who follows the advice must not run what a file's name says."""
+    (tmp_path / "x');print('sprung.pt").touch()
+    with pytest.raises(FileNotFoundError) as caught:
+        hub.weights(tmp_path)
+    _, _, command = str(caught.value).partition("run in that directory: ")
+    assert "torch.load('NAME'" in command
+    assert "sprung" not in command
+
+
 class Trap:
     def __reduce__(self) -> Any:
         return (Path.touch, (Path("sprung"),))
