@@ -233,6 +233,38 @@ def test_no_page_loads_what_it_does_not_use(browser: Browser, site: str) -> None
     assert sum(sizes) < 1_500_000
 
 
+LIVING = [
+    path.stem
+    for path in sorted((REPOSITORY / "book").glob("*.md"))
+    if "```{living}" in path.read_text("utf-8")
+]
+TO_PAPER = """figure => {
+  figure.querySelector(".live").style.display = "none";
+  figure.querySelector(".paper").style.display = "block";
+}"""
+
+
+@pytest.mark.parametrize("name", LIVING)
+def test_a_living_figure_has_its_room_from_the_start(
+    browser: Browser, site: str, name: str
+) -> None:
+    """So that nothing moves when its script replaces the table of the build."""
+    with opened(browser, f"{site}book/{name}.html") as page:
+        figure = page.locator("[data-figure]")
+        figure.locator("[role=status]").wait_for()
+        assert (
+            page.locator(":is([role=status], [aria-live=polite]):visible").count() == 1
+        )
+        for show in ("() => 0", TO_PAPER):
+            figure.evaluate(show)
+            for size in (WIDE, NARROW):
+                page.set_viewport_size(size)
+                room = figure.evaluate(
+                    "it => parseFloat(getComputedStyle(it).minHeight)"
+                )
+                assert figure.bounding_box()["height"] == pytest.approx(room, abs=1)
+
+
 def test_the_missing_page_leads_home(browser: Browser, site: str) -> None:
     with opened(browser, f"{site}404.html") as page:
         page.get_by_role("link", name="at the beginning").click()
