@@ -36,6 +36,8 @@ class Threads:
         return [future.result() for future in futures]
 
     def get_rank(self) -> int:
+        if self.n_ranks == 1:
+            return 0  # in a thread that the only rank has started, too
         rank: int = self.local.rank
         return rank
 
