@@ -246,7 +246,7 @@ def test_each_construct_in_plain_terms(app: Sphinx, text: str, plain: str) -> No
 
 
 def test_a_method_is_not_indented(app: Sphinx) -> None:
-    text = in_plain_terms(page(app), "```{listing} model.GPT2.trace\n```")
+    text = in_plain_terms(page(app), "```{listing} model.Decoder.trace\n```")
     assert "\ndef trace(" in text
 
 

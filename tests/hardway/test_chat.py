@@ -482,7 +482,8 @@ def test_the_prompt_of_smollm2() -> None:
 @needs_smollm2
 @pytest.mark.slow
 def test_a_conversation_with_smollm2() -> None:
-    smollm2, model = load_tokenizer(SMOLLM2), Counting(load(SMOLLM2))
+    exact = load(SMOLLM2, dtype=torch.float32)  # codes round differently in a batch
+    smollm2, model = load_tokenizer(SMOLLM2), Counting(exact)
     chat = Chat(model, smollm2)
     n_prompt = len(encode(smollm2, [user("What is 2+2?")]))
     assert "".join(chat.send("What is 2+2?")) == smollm2.decode(FOUR)

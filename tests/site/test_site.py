@@ -304,7 +304,7 @@ def test_what_is_copied_is_the_code(browser: Browser, site: str) -> None:
 def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
     with opened(browser, site + ATTENTION) as page:
         page.wait_for_function("document.querySelector('button.copybtn')")
-        stops = site_checks.walk(page, 60)
+        stops = site_checks.walk(page, 150)
     assert stops[0]["name"] == "Skip to main content"
     reached = " ".join(str(stop["name"]) for stop in stops)
     for name in ("Search", "4 · Attention", "Color mode", "Chapter 3", "Copy"):
