@@ -1,6 +1,8 @@
 """A small part of `make fuzz`, and that it would notice a reader that goes wrong."""
 
 import random
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ import pytest
 import fuzz_gguf as fuzzing
 import hardway.gguf as library
 from fuzz_gguf import Counter, fuzz, main, outcome, sound
+from fuzz_run import SECONDS
 from hardway.gguf import GGUFError, TensorInfo
 
 pytestmark = pytest.mark.slow
@@ -18,9 +21,9 @@ pytestmark = pytest.mark.slow
 @pytest.fixture
 def traced() -> Iterator[None]:
     """Outside `fuzz`, which does it itself, memory is traced for each test."""
-    fuzzing.tracemalloc.start()
+    tracemalloc.start()
     yield
-    fuzzing.tracemalloc.stop()
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -66,8 +69,8 @@ def waste(*_: Any) -> Any:
 
 
 def dawdle(*_: Any) -> Any:
-    start = fuzzing.time.process_time()
-    while fuzzing.time.process_time() - start < fuzzing.SECONDS:
+    start = time.process_time()
+    while time.process_time() - start < SECONDS:
         pass
     raise GGUFError("it claims too much")
 

@@ -1,6 +1,8 @@
 """A small part of `make fuzz`, and that it would notice a reader that goes wrong."""
 
 import random
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 import fuzz_safetensors as fuzzing
 import hardway.safetensors as library
+from fuzz_run import SECONDS
 from fuzz_safetensors import Counter, fuzz, main, mutated, outcome, sound
 from hardway.safetensors import SafetensorsError, TensorInfo
 
@@ -26,9 +29,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def traced() -> Any:
     """Outside `fuzz`, which does it itself, memory is traced for each test."""
-    fuzzing.tracemalloc.start()
+    tracemalloc.start()
     yield
-    fuzzing.tracemalloc.stop()
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -85,8 +88,8 @@ def waste(*_: Any) -> Any:
 
 
 def dawdle(*_: Any) -> Any:
-    start = fuzzing.time.process_time()
-    while fuzzing.time.process_time() - start < fuzzing.SECONDS:
+    start = time.process_time()
+    while time.process_time() - start < SECONDS:
         pass
     raise SafetensorsError("its shape is too slow")
 
