@@ -80,7 +80,7 @@ def above(record: Record, way: str) -> float:
     return float(memory[way] - memory["tensors"]) / 1e6
 
 
-def dearer(record: Record) -> float:
+def extra_bits(record: Record) -> float:
     """Return by how many percent float16 raises the bits per byte."""
     bits: dict[str, float] = record["precision"]["bits per byte"]
     return 100 * abs(bits["float16"] / bits["float32"] - 1)
@@ -220,7 +220,7 @@ TARGETS = [
         lambda r: median(r, "start", "hardway --help"),
         at_most=0.3,
     ),
-    Target("bits per byte, % more", "float32", dearer, at_most=0.5),
+    Target("bits per byte, % more", "float32", extra_bits, at_most=0.5),
 ]
 
 

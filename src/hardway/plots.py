@@ -494,6 +494,7 @@ def grouped_bars(
                 hatch=HATCHES[i % 4],
             )  # fmt: skip
         _name_cells(axes, None, labels)
+        axes.tick_params("y", left=True, labelleft=True)  # its values have numbers
         axes.set(ylabel=value_title)
         axes.legend(**ABOVE)
     return figure

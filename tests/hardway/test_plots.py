@@ -451,6 +451,7 @@ def test_grouped_bars_stand_side_by_side() -> None:
     assert legend(axes) == ["cold", "hot"]
     assert ticks(axes, "x") == ["a", "b"]
     assert titles(axes) == ("", "", "share")
+    assert all(tick.label1.get_visible() for tick in axes.yaxis.get_major_ticks())
     styles = {(bar.get_facecolor(), bar.get_hatch()) for bar in axes.patches}
     assert len(styles) == 2
 

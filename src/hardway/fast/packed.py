@@ -1,8 +1,8 @@
 """Matrices of 8 and 4 bits, packed as torch's weight-only products read them.
 
-The products are private names of torch, take bfloat16 alone, and are fast on some
-processors alone. So `pack` first asks whether they are there, right, and faster than
-float32. Where they aren't, it returns the same numbers as a float32 tensor.
+The products have private names in torch, take only bfloat16, and are fast only on some
+processors. So `pack` first asks whether they exist, are right, and beat float32. If
+not, it returns the same numbers as a float32 tensor.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ from hardway.quantization import (
     quantize,
 )
 
-WIDTH = 16  # the product of 8 bits reads so many codes at once, past a row's end, too
+WIDTH = 16  # the 8-bit product reads this many codes at a time, even past a row
 BLOCK = 64  # rows that are packed together, or a multiple of them
 BAND = 64 * BLOCK  # rows packed at once: meanwhile each code takes four bytes
 GROUPS = (32, 64, 128)  # sizes of a group that the product of 4 bits takes
