@@ -93,16 +93,20 @@ def keep_top_p_of_few(logits: Tensor, p: float) -> Tensor:
     """Like `keep_top_p`, but sort only the tokens that could stay.
 
     Tokens below (1 - p) / (2 · n_vocab) hold less than 1 - p even all together, so each
-    of them goes. Of what the others hold, ``p`` is a larger part.
+    of them goes. Of what the others hold, ``p`` is a larger part. Which of several
+    equal tokens stays is up to the sort, so where that matters all are sorted.
     """
     if logits.dim() > 1:
         return torch.stack([keep_top_p_of_few(row, p) for row in logits])
     probabilities = softmax(logits)
     is_small = probabilities <= (1 - p) / (2 * len(logits))
     held = 1 - float(probabilities[is_small].sum())  # by the others
-    kept = torch.full_like(logits, -torch.inf)
-    kept[~is_small] = keep_top_p(logits[~is_small], p / held)
-    return kept
+    few = logits[~is_small]
+    few_kept = keep_top_p(few, p / held)
+    lowest = few[few_kept.isfinite()].min()
+    if (few == lowest).sum() > (few_kept == lowest).sum():
+        return keep_top_p(logits, p)
+    return torch.full_like(logits, -torch.inf).masked_scatter(~is_small, few_kept)
 
 
 def keep_min_p(logits: Tensor, p: float) -> Tensor:

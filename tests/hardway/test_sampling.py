@@ -103,6 +103,7 @@ def test_top_p_equals_transformers(logits: Tensor, p: float) -> None:
 @given(logits=LOGITS, p=st.floats(0.01, 1))
 @example(logits=torch.cat([torch.zeros(4), torch.full((500,), -20.0)]), p=0.7)
 @example(logits=torch.zeros(4), p=1e-9)
+@example(logits=torch.tensor([-9.0] * 7 + [9.0, -9.0, 9.0] + [-9.0] * 7), p=0.25)
 def test_top_p_of_few_equals_top_p(logits: Tensor, p: float) -> None:
     """But for sums so near the line that rounding decides."""
     held = logits.double().sort().values.softmax(dim=-1).cumsum(dim=-1)
