@@ -21,6 +21,7 @@ import models
 import precision
 import report
 import serving
+import speculation
 import speed
 import tokenizer
 from hardway.fast.gpt2 import QuantizedGPT2
@@ -57,7 +58,9 @@ def main(directory: Path) -> None:
     ):
         console.print(f"Measuring: {name} …")
         record[name] = summary(interleave(runs), unit)
-    console.print("Measuring: serving …")
+    console.print("Measuring: speculation, serving …")
+    guesses = interleave(speculation.summarize(peers.smollm2))
+    record["speculation"] = summary(guesses, "tokens/s")
     load_of_16 = serving.Load(directory)
     at_once = {"at once": lambda: load_of_16.at_once(16)}
     others = {
@@ -104,7 +107,8 @@ def bytes_read(peers: speed.Peers) -> dict[str, int]:
         name: sum(w.nbytes for key, w in model.weights.items() if key != "wpe.weight")
         for name, model in (("float32", peers.float32), ("float16", peers.float16))
     }
-    for name, coded in (("int8", peers.int8), ("int4", peers.int4)):
+    packed = {"bfloat16": peers.bfloat16, "int8": peers.int8, "int4": peers.int4}
+    for name, coded in packed.items():
         assert isinstance(coded, QuantizedGPT2)
         found[name] = sum(map(n_bytes, coded.packed.values()))
     assert isinstance(peers.smollm2, QuantizedLlama)

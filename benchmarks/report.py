@@ -15,8 +15,8 @@ HF, HF16, CT2, CT8 = (
     "ctranslate2 float32",
     "ctranslate2 int8",
 )
-OURS, HALF, INT8, INT4 = (
-    f"hardway {kind}" for kind in ("float32", "float16", "int8", "int4")
+OURS, HALF, BF16, INT8, INT4 = (
+    f"hardway {kind}" for kind in ("float32", "float16", "bfloat16", "int8", "int4")
 )
 
 
@@ -147,9 +147,9 @@ TARGETS = [
         1.5,
     ),
     Target(
-        "32 sequences, int8",
+        "32 sequences, bfloat16",
         "transformers bfloat16",
-        rate("batch of 32", INT8, HF16),
+        rate("batch of 32", BF16, HF16),
         1.5,
     ),
     Target("token 1024, float32", "token 64", longest("float32"), at_most=1.3),
@@ -165,6 +165,12 @@ TARGETS = [
         "transformers, padded",
         rate("serving", "at once", "transformers, padded"),
         2,
+    ),
+    Target(
+        "summary with look-up, SmolLM2",
+        "one token at a time",
+        rate("speculation", "look-up", "alone"),
+        1.3,
     ),
     Target(
         "TTFT behind 512 shared tokens",

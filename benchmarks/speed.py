@@ -53,6 +53,7 @@ def steps(run: Callable[[LanguageModel], float], peers: "Peers") -> Runs:
         "hardway, oneDNN": lambda: with_matmul(onednn=True),
         "hardway float32": lambda: run(peers.float32),
         "hardway float16": lambda: run(peers.float16),
+        "hardway bfloat16": lambda: run(peers.bfloat16),
         "hardway int8": lambda: run(peers.int8),
         "hardway int4": lambda: run(peers.int4),
     }
@@ -67,6 +68,7 @@ class Peers:
         self.float32 = FastGPT2.from_pretrained(directory)
         self.float16 = FastGPT2.from_pretrained(directory, torch.float16)
         self.taught = GPT2(self.float32.config, self.float32.weights)
+        self.bfloat16 = hardway.load(directory, quantize="bfloat16")
         self.int8 = hardway.load(directory, quantize="int8")
         self.int4 = hardway.load(directory, quantize="int4")
         load = transformers.GPT2LMHeadModel.from_pretrained
@@ -225,7 +227,8 @@ def batched(peers: Peers, n_sequences: int, n_new: int = 16) -> Runs:
     """Several sequences at once, one token of each at a time; tokens per second."""
     prompts = peers.text.view(-1, PROMPT)[:n_sequences]
     ours: dict[str, LanguageModel] = {
-        "float32": peers.float32, "int8": peers.int8, "int4": peers.int4,
+        "float32": peers.float32, "bfloat16": peers.bfloat16,
+        "int8": peers.int8, "int4": peers.int4,
     }  # fmt: skip
 
     def write(kind: str, n: int) -> object:

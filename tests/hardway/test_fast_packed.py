@@ -11,7 +11,7 @@ from torch import Tensor
 
 import hardway.fast.packed as fast
 from hardway.fast.linear import linear
-from hardway.fast.packed import Int4Matrix, Int8Matrix
+from hardway.fast.packed import Bfloat16Matrix, Int4Matrix, Int8Matrix
 from hardway.quantization import (
     Quantized,
     asymmetric,
@@ -22,9 +22,15 @@ from hardway.quantization import (
 from tensors import assert_close, randn
 
 KINDS = pytest.mark.parametrize("kind", ["int8", "int4"])
-PROBES = (fast.int8_pays, fast.int4_pays, fast.bfloat16_pays, fast.half_block)
+PROBES = (
+    fast.onednn_pays, fast.int8_pays, fast.int4_pays, fast.bfloat16_pays,
+    fast.half_block,
+)  # fmt: skip
 ROUNDING = 2**-8  # of vectors and of products, to bfloat16
 
+needs_onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch without oneDNN"
+)
 needs_int4 = pytest.mark.skipif(
     not fast.half_block(), reason="this machine packs 4-bit codes in another order"
 )
@@ -42,7 +48,7 @@ def fresh_probes() -> Iterator[None]:
 
 @pytest.fixture
 def nothing_pays(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("int8_pays", "int4_pays", "bfloat16_pays"):
+    for name in ("onednn_pays", "int8_pays", "int4_pays", "bfloat16_pays"):
         monkeypatch.setattr(fast, name, lambda: False)
 
 
@@ -53,7 +59,7 @@ def codes(kind: str, n_out: int, n_in: int, group: int = 32) -> Quantized:
     return quantize(matrix, 4, group, asymmetric, torch.bfloat16)
 
 
-def packed(quantized: Quantized, mean: Tensor | None = None) -> fast.Packed:
+def packed(quantized: Quantized, mean: Tensor | None = None) -> fast.Rows:
     whole = quantized.scales.shape[1] == 1
     return (Int8Matrix if whole else Int4Matrix)(quantized, mean)
 
@@ -133,6 +139,39 @@ def test_what_products_have_in_common_is_not_rounded(n: int, kind: str) -> None:
     rounded = (exact.to(torch.bfloat16) - exact).abs().max()
     assert away < rounded / 2
     assert exact.mean() > 900
+
+
+@needs_onednn
+@pytest.mark.parametrize("n", [1, 3, 32, 200])
+@pytest.mark.parametrize(("n_out", "n_in"), [(50, 128), (97, 64), (256, 95)])
+def test_bfloat16_in_the_order_of_its_product(n_out: int, n_in: int, n: int) -> None:
+    exact, x = randn(n_out, n_in), randn(n, n_in, seed=1)
+    matrix, rounded = Bfloat16Matrix(exact), exact.to(torch.bfloat16).float()
+    assert_product(matrix.multiply(x).float(), x, rounded)
+    assert torch.equal(matrix.dequantize(), rounded.T)
+    for vectors in (x.T.clone().T, randn(2 * n, 2 * n_in)[::2, ::2]):
+        assert torch.equal(matrix.multiply(vectors), matrix.multiply(vectors.clone()))
+
+
+@needs_onednn
+def test_a_bfloat16_head_does_not_round_what_logits_have_in_common() -> None:
+    table, x = randn(200, 128) / 10 + 1, randn(5, 128, seed=1) + 8
+    head = Bfloat16Matrix(table - table.mean(dim=0), table.mean(dim=0))
+    assert (head.dequantize() - table.T).abs().max() < 2**-9
+    found, exact = head.multiply(x), x @ head.dequantize()
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() < (exact.bfloat16() - exact).abs().max() / 2
+
+
+def test_embeddings_are_one_object_or_two() -> None:
+    table = randn(70, 64) + 0.5
+    for kind in fast.KINDS:
+        rows, head = fast.quantize_embeddings(table, kind)
+        found = rows[torch.arange(70)].float()
+        away = {"bfloat16": 2**-8, "int8": 0.02, "int4": 0.25}[kind]
+        assert (found - table).abs().max() < away * table.abs().max()
+        apart = (fast.as_float(head).T - found).abs().max()
+        assert apart <= (2**-7 if kind == "bfloat16" else 0) * table.abs().max()
 
 
 @KINDS
@@ -302,18 +341,31 @@ def test_a_torch_without_the_product(
 
 
 @pytest.mark.usefixtures("fresh_probes")
-@pytest.mark.parametrize("probe", ["int8_pays", "int4_pays"])
+def test_a_torch_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.ops, "mkldnn", object())
+    assert not fast.onednn_pays()
+    matrix = fast.quantize_matrix(randn(8, 64), "bfloat16")
+    assert torch.equal(fast.as_float(matrix), randn(8, 64).bfloat16().float().T)
+    rows, head = fast.quantize_embeddings(randn(9, 64), "bfloat16")
+    assert isinstance(head, Tensor)
+    assert isinstance(rows, Tensor)
+    assert torch.equal(head.T, rows.float())
+
+
+@pytest.mark.usefixtures("fresh_probes")
+@pytest.mark.parametrize("probe", ["onednn_pays", "int8_pays", "int4_pays"])
 def test_a_product_that_is_wrong(probe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def wrong(x: Tensor, weight: Tensor, *_: Any) -> Tensor:
         return x.new_ones(len(x), len(weight))
 
+    monkeypatch.setattr(Bfloat16Matrix, "multiply", lambda self, x: x[:, :1] + 1)
     monkeypatch.setattr(torch, "_weight_int8pack_mm", wrong)
     monkeypatch.setattr(torch, "_weight_int4pack_mm_for_cpu", wrong)
     assert not getattr(fast, probe)()
 
 
 @pytest.mark.usefixtures("fresh_probes")
-@pytest.mark.parametrize("probe", ["int8_pays", "int4_pays", "bfloat16_pays"])
+@pytest.mark.parametrize("probe", [probe.__name__ for probe in PROBES[:-1]])
 def test_a_product_that_is_slower_than_float32(
     probe: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

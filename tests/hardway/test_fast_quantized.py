@@ -15,7 +15,7 @@ from hardway.fast.gpt2 import FastGPT2, QuantizedGPT2
 from references import random_model, random_tokens, relative_error, save_model
 from refusals import refuses
 
-KINDS = pytest.mark.parametrize("kind", ["int8", "int4"])
+KINDS = pytest.mark.parametrize("kind", fast.KINDS)
 MEDIUM = Config(n_vocab=97, n_ctx=96, n_embd=64, n_head=4, n_layer=2)
 
 STORIES = Path(__file__).parents[2] / "benchmarks" / "stories.txt"  # kept from training
@@ -25,7 +25,7 @@ STORIES = Path(__file__).parents[2] / "benchmarks" / "stories.txt"  # kept from 
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run a test with the packed products, where they pay, and with the fallback."""
     if request.param == "floats":
-        for name in ("int8_pays", "int4_pays", "bfloat16_pays"):
+        for name in ("onednn_pays", "int8_pays", "int4_pays", "bfloat16_pays"):
             monkeypatch.setattr(fast, name, lambda: False)
     return str(request.param)
 
@@ -95,7 +95,7 @@ def test_where_each_tensor_is(kind: str) -> None:
     assert type(exact) is GPT2
     for name in model.packed:
         away = (exact.weights[name] - given[name]).norm() / given[name].norm()
-        assert 0 < away < (0.01 if kind == "int8" else 0.1)
+        assert 0 < away < {"bfloat16": 0.003, "int8": 0.01, "int4": 0.1}[kind]
     assert model.to("cpu") is model
     with refuses("device"):
         model.to("meta")
@@ -104,14 +104,20 @@ def test_where_each_tensor_is(kind: str) -> None:
 @KINDS
 def test_memory(kind: str) -> None:
     """Bytes of the matrices: codes and scales, for 4 bits also zeros, both bfloat16."""
-    if not getattr(fast, f"{kind}_pays")():
+    probes = {"bfloat16": fast.onednn_pays, "int8": fast.int8_pays}
+    if not probes.get(kind, fast.int4_pays)():
         pytest.skip("this machine keeps float32")
     config = Config(n_vocab=640, n_ctx=8, n_embd=128, n_head=4, n_layer=1)
     model = QuantizedGPT2(config, random_model(config).weights, kind)
     matrix = model.packed["h.0.mlp.c_fc.weight"]
     held = sum(t.nbytes for t in vars(matrix).values() if isinstance(t, Tensor))
     numbers = 128 * 512
-    assert held == (numbers + 2 * 512 if kind == "int8" else numbers * (4 + 1) // 8)
+    expected = {
+        "bfloat16": 2 * numbers,
+        "int8": numbers + 2 * 512,
+        "int4": numbers * (4 + 1) // 8,
+    }
+    assert held == expected[kind]
 
 
 def test_four_bits_need_groups() -> None:
@@ -170,7 +176,9 @@ def stories() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "most"), [("int8", 0.005), ("int4", 0.03)])
+@pytest.mark.parametrize(
+    ("kind", "most"), [("bfloat16", 0.001), ("int8", 0.005), ("int4", 0.03)]
+)
 def test_few_bits_cost_little(
     kind: str, most: float, stories: list[str], pocket: GPT2
 ) -> None:

@@ -40,7 +40,8 @@ def load(
     """Load a known model, or one from a directory or a GGUF file, as its fast version.
 
     dtype: that of the weights; by default float32, or for a GGUF the file's own codes,
-    which run on a CPU alone. quantize: ``"int8"`` or ``"int4"``, on a CPU alone, too.
+    which run on a CPU alone. quantize: ``"bfloat16"``, ``"int8"`` or ``"int4"``, the
+    matrices' numbers, packed for products that run on a CPU alone, too.
     Raises `ValueError` for it with a dtype, and what the ``from_pretrained`` of
     `hardway.model.GPT2` and of `hardway.llama.Llama` do.
     """
@@ -73,9 +74,12 @@ def load(
 
 def _check_quantize(quantize: object, dtype: object, device: str) -> None:
     """Raise `ValueError` for bits there are none of, a dtype, or another device."""
-    if quantize not in ("int8", "int4"):
+    from hardway.fast.packed import KINDS
+
+    if quantize not in KINDS:
         raise ValueError(
-            f"quantize must be None, 'int8' or 'int4', got {safe_repr(quantize)}"
+            "quantize must be None, 'bfloat16', 'int8' or 'int4', "
+            f"got {safe_repr(quantize)}"
         )
     if dtype is not None:
         raise ValueError(

@@ -11,7 +11,13 @@ from hardway import checkpoint, inputs
 from hardway.attention import Weights
 from hardway.config import Config
 from hardway.fast.linear import is_matrix, layer_norm, linear, pack_weight
-from hardway.fast.packed import Packed, quantize_matrix, quantize_table
+from hardway.fast.packed import (
+    Packed,
+    Rows,
+    as_float,
+    quantize_embeddings,
+    quantize_matrix,
+)
 from hardway.fast.ragged import Attend, Ragged
 from hardway.model import GPT2, Trace
 
@@ -24,7 +30,7 @@ class FastGPT2(Ragged, GPT2):
         checked = checkpoint.check_weights(config, weights)
         packed = {name: pack_weight(name, weight) for name, weight in checked.items()}
         super().__init__(config, packed)
-        self.table: Tensor | Packed = self.wte  # read by rows
+        self.table: Tensor | Rows = self.wte  # read by rows
         self.head: Tensor | Packed = self.wte.T  # read whole
 
     def forward(
@@ -47,7 +53,7 @@ class FastGPT2(Ragged, GPT2):
 
 
 class QuantizedGPT2(FastGPT2):
-    """A `FastGPT2` whose matrices take 8 or 4 bits a number.
+    """A `FastGPT2` whose matrices take 16, 8 or 4 bits a number.
 
     ``packed`` holds them by their names, the embeddings of tokens included; ``weights``
     the rest in float32: embeddings of positions, norms and biases. Products round their
@@ -57,7 +63,7 @@ class QuantizedGPT2(FastGPT2):
     def __init__(
         self, config: Config, weights: Mapping[str, Tensor], kind: str
     ) -> None:
-        """Quantize float32 weights on a CPU; kind: ``"int8"`` or ``"int4"``.
+        """Quantize float32 weights on a CPU; kind: one of `hardway.fast.packed.KINDS`.
 
         Raises `ValueError` for 4 bits where n_embd is not a multiple of 32.
         """
@@ -69,17 +75,14 @@ class QuantizedGPT2(FastGPT2):
             name: quantize_matrix(self.weights.pop(name).T, kind) for name in matrices
         }
         self.blocks = list(checkpoint.nest(self.weights | self.packed)["h"].values())
-        self.table = quantize_table(self.weights.pop("wte.weight"), kind)
-        self.head = self.table.T if isinstance(self.table, Tensor) else self.table
+        table = self.weights.pop("wte.weight")
+        self.table, self.head = quantize_embeddings(table, kind)
         self.packed["wte.weight"] = self.table
         del self.wte
 
     def dequantize(self) -> GPT2:
         """Return the taught model with what the codes stand for, in float32."""
-        matrices = {
-            name: weight if isinstance(weight, Tensor) else weight.dequantize()
-            for name, weight in self.packed.items()
-        }
+        matrices = {name: as_float(weight) for name, weight in self.packed.items()}
         if not isinstance(self.table, Tensor):
             matrices["wte.weight"] = matrices["wte.weight"].T
         return GPT2(self.config, self.weights | matrices)

@@ -13,7 +13,7 @@ from hardway import checkpoint
 from hardway.attention import Weights
 from hardway.config import LlamaConfig
 from hardway.fast.linear import linear
-from hardway.fast.packed import BlockTable, Packed
+from hardway.fast.packed import BlockTable, Packed, Rows
 from hardway.fast.ragged import Attend, Ragged
 from hardway.llama import Llama, rope, rope_angles
 
@@ -43,7 +43,7 @@ class FastLlama(Ragged, Llama):
         super().__init__(config, weights | dict(chain.from_iterable(views)))
         norms = {name: w for name, w in self.weights.items() if name not in matrices}
         self.blocks = list(checkpoint.nest(norms | joined)["layers"].values())
-        self.table: Tensor | Packed | BlockTable = self.embed_tokens  # read by rows
+        self.table: Tensor | Rows | BlockTable = self.embed_tokens  # read by rows
         self.head: Tensor | Packed = self.lm_head.T  # read whole
 
     def forward(

@@ -1,4 +1,4 @@
-"""Matrices of 8 and 4 bits, packed as torch's weight-only products read them.
+"""Matrices of 16, 8 and 4 bits, packed as torch's products for few vectors read them.
 
 The products have private names in torch, take only bfloat16, and are fast only on some
 processors. So `pack` first asks whether they exist, are right, and beat float32. If
@@ -27,6 +27,33 @@ BLOCK = 64  # rows that are packed together, or a multiple of them
 BAND = 64 * BLOCK  # rows packed at once: meanwhile each code takes four bytes
 GROUPS = (32, 64, 128)  # sizes of a group that the product of 4 bits takes
 CACHED = 2**18  # numbers quantized at once: they and what is made of them stay cached
+
+
+class Bfloat16Matrix:
+    """A matrix [n_in, n_out] of bfloat16, in the order in which oneDNN reads it.
+
+    The order depends on the processor. ``mean``: as in an `Int8Matrix`.
+    """
+
+    def __init__(self, matrix: Tensor, mean: Tensor | None = None) -> None:
+        """Take a matrix [n_out, n_in], and round it to bfloat16."""
+        rounded = matrix.to(torch.bfloat16)
+        self.ordered: Tensor = torch.ops.mkldnn._reorder_linear_weight(rounded)
+        self.mean = mean
+
+    def multiply(self, x: Tensor) -> Tensor:
+        """Multiply vectors, rounded to bfloat16: [n, n_in] → [n, n_out].
+
+        The products are rounded to bfloat16.
+        """
+        product, rounded = torch.ops.mkldnn._linear_pointwise, x.to(torch.bfloat16)
+        out: Tensor = product(rounded, self.ordered, None, "none", [], "")
+        return out if self.mean is None else out + (x @ self.mean)[:, None]
+
+    def dequantize(self) -> Tensor:
+        """Return its numbers, float32 [n_in, n_out]."""
+        numbers = self.ordered.to_dense().float()
+        return (numbers if self.mean is None else numbers + self.mean).T
 
 
 class Int8Matrix:
@@ -161,16 +188,22 @@ class BlockTable:
         return values.view(*rows.shape, -1)
 
 
-Packed = Int8Matrix | Int4Matrix
+KINDS = ("bfloat16", "int8", "int4")
+Rows = Int8Matrix | Int4Matrix
+Packed = Bfloat16Matrix | Rows
 
 
-def pack(quantized: Quantized) -> Packed | Tensor:
+def pack(quantized: Quantized | Tensor) -> Packed | Tensor:
     """Lay codes out for the product that reads them, without changing any.
 
     Codes with one scale a row and zeros of 0 make an `Int8Matrix`, those from -8 to 7
-    in groups that the product takes an `Int4Matrix`. For others, and where the product
-    doesn't pay, return what they stand for, float32 [n_in, n_out].
+    in groups that the product takes an `Int4Matrix`, and a tensor [n_out, n_in] of
+    bfloat16 a `Bfloat16Matrix`. For others, and where the product doesn't pay, return
+    what they stand for, float32 [n_in, n_out].
     """
+    if isinstance(quantized, Tensor):
+        pays = quantized.dtype == torch.bfloat16 and onednn_pays()
+        return Bfloat16Matrix(quantized) if pays else quantized.float().T
     n_groups = quantized.scales.shape[1]
     low, high = quantized.codes.aminmax()
     if quantized.codes.shape[1] // n_groups in GROUPS and low >= -8 and high <= 7:
@@ -203,6 +236,11 @@ def read_codes(kind: str, blocks: Tensor, shape: Sequence[int]) -> Quantized:
     )
 
 
+def as_float(matrix: Tensor | Packed) -> Tensor:
+    """Return what a matrix's codes stand for, float32 [n_in, n_out]."""
+    return matrix.float() if isinstance(matrix, Tensor) else matrix.dequantize()
+
+
 def join(parts: Sequence[Quantized]) -> Quantized:
     """Stack matrices that multiply the same vectors: one after the other's outputs."""
     return Quantized(
@@ -213,15 +251,39 @@ def join(parts: Sequence[Quantized]) -> Quantized:
 
 
 def quantize_matrix(matrix: Tensor, kind: str) -> Packed | Tensor:
-    """Quantize a matrix [n_out, n_in] and pack it; kind: ``"int8"`` or ``"int4"``.
+    """Round a matrix [n_out, n_in] to one of the ``KINDS``, and pack it.
 
     8 bits: by rows, symmetric. 4 bits: by groups of 32, by least squares.
     """
-    return pack(quantize_codes(matrix, kind))
+    return pack(fewer_bits(matrix, kind))
 
 
-def quantize_table(table: Tensor, kind: str) -> Packed | Tensor:
+def fewer_bits(matrix: Tensor, kind: str) -> Quantized | Tensor:
+    """Return a matrix's codes, or for ``"bfloat16"`` its numbers, rounded."""
+    if kind == "bfloat16":
+        return matrix.to(torch.bfloat16)
+    return quantize_codes(matrix, kind)
+
+
+def quantize_embeddings(
+    table: Tensor, kind: str
+) -> tuple[Tensor | Rows, Tensor | Packed]:
     """Quantize embeddings [n_vocab, n_embd] that are the output matrix, too.
+
+    Returns a table to look rows up in, and a matrix [n_embd, n_vocab]. They are one
+    object, but for ``"bfloat16"``, where oneDNN's order has no rows to look up.
+    """
+    if kind == "bfloat16":
+        rounded, mean = table.to(torch.bfloat16), table.mean(dim=0)
+        if onednn_pays():
+            return rounded, Bfloat16Matrix(table - mean, mean)
+        return rounded, rounded.float().T
+    rows = quantize_table(table, kind)
+    return rows, rows.T if isinstance(rows, Tensor) else rows
+
+
+def quantize_table(table: Tensor, kind: str) -> Rows | Tensor:
+    """Quantize embeddings [n_vocab, n_embd] to codes whose rows can be looked up.
 
     Logits may all lie far from 0, where bfloat16 has no digits left to tell them apart.
     So what they have in common, the product with the mean embedding, is kept out. In 4
@@ -291,17 +353,23 @@ def fits_int8(quantized: Quantized) -> bool:
 
 
 @cache
+def onednn_pays() -> bool:
+    """Return whether oneDNN multiplies by ordered bfloat16 faster than by float32."""
+    return _pays(lambda: Bfloat16Matrix(_sample()), _sample())
+
+
+@cache
 def int8_pays() -> bool:
     """Return whether torch multiplies by 8-bit codes here, faster than by float32."""
     exact = quantize(_sample(), 8)
-    return _pays(lambda: Int8Matrix(exact), exact)
+    return _pays(lambda: Int8Matrix(exact), dequantize(exact))
 
 
 @cache
 def int4_pays() -> bool:
     """Return whether torch multiplies by 4-bit codes here, faster than by float32."""
     exact = quantize(_sample(), 4, 32, asymmetric)
-    return _pays(lambda: Int4Matrix(exact), exact) and half_block() > 0
+    return _pays(lambda: Int4Matrix(exact), dequantize(exact)) and half_block() > 0
 
 
 @cache
@@ -339,8 +407,8 @@ def _sample() -> Tensor:
     return torch.arange(4096 * 1024).sin().view(4096, 1024)
 
 
-def _pays(build: Callable[[], Packed], exact: Quantized) -> bool:
-    x, weight = _sample()[:1], dequantize(exact)
+def _pays(build: Callable[[], Packed], weight: Tensor) -> bool:
+    x = _sample()[:1]
     expected = F.linear(x, weight)
     try:
         matrix = build()

@@ -1,4 +1,4 @@
-"""Llama in 8 or 4 bits a number, or in a file's own codes."""
+"""Llama in 16, 8 or 4 bits a number, or in a file's own codes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,10 +16,13 @@ from hardway.fast.llama import FastLlama, join_inputs, rms_norm, split_outputs
 from hardway.fast.packed import (
     BlockTable,
     Packed,
+    Rows,
+    as_float,
+    fewer_bits,
     join,
     pack,
     quantize_codes,
-    quantize_table,
+    quantize_embeddings,
     read_codes,
 )
 from hardway.llama import (
@@ -37,7 +40,7 @@ Matrix = Quantized | Tensor
 
 
 class QuantizedLlama(FastLlama):
-    """A `hardway.fast.llama.FastLlama` whose matrices take 8 or 4 bits a number.
+    """A `hardway.fast.llama.FastLlama` whose matrices take few bits a number.
 
     ``packed`` holds them by their names, joined where they share their input;
     ``weights`` holds the norms. Products round their vectors to bfloat16; the residual
@@ -50,7 +53,7 @@ class QuantizedLlama(FastLlama):
         config: LlamaConfig,
         norms: Mapping[str, Tensor],
         matrices: Mapping[str, Matrix],
-        table: Tensor | Packed | BlockTable,
+        table: Tensor | Rows | BlockTable,
         head: Tensor | Packed,
     ) -> None:
         """Lay the parts out for the products.
@@ -62,7 +65,7 @@ class QuantizedLlama(FastLlama):
         self.config, self.weights = config, dict(norms)
         self.device, self.compute_dtype = torch.device("cpu"), torch.float32
         self.packed = {
-            name: part.T if isinstance(part, Tensor) else pack(part)
+            name: pack(part)
             for name, part in join_inputs(config, matrices, join_rows).items()
         }
         nested = checkpoint.nest(self.weights | self.packed)["layers"]
@@ -95,27 +98,25 @@ class QuantizedLlama(FastLlama):
         head = read_finite(path, name, infos[name])
         if infos[name].kind in FLOATS:
             return cls(config, norms, matrices, table, head.T)
-        return cls(config, norms, matrices, table, as_head(head, "int8"))
+        return cls(config, norms, matrices, table, quantize_embeddings(head, "int8")[1])
 
     @classmethod
     def from_weights(
         cls, config: LlamaConfig, weights: Mapping[str, Tensor], kind: str
     ) -> Self:
-        """Quantize float32 weights on a CPU; kind: ``"int8"`` or ``"int4"``.
+        """Quantize float32 weights on a CPU; kind: one of `hardway.fast.packed.KINDS`.
 
         Raises `ValueError` for 4 bits where a matrix's n_in is not a multiple of 32.
         """
         norms = {name: w for name, w in weights.items() if w.dim() == 1}
         matrices = {
-            name: quantize_codes(in_file_order(config, name, w.T), kind)
+            name: fewer_bits(in_file_order(config, name, w.T), kind)
             for name, w in weights.items()
             if name.startswith("layers.") and name not in norms
         }
-        table = quantize_table(weights["embed_tokens.weight"], kind)
-        if config.tied:
-            head = table.T if isinstance(table, Tensor) else table
-        else:
-            head = as_head(weights["lm_head.weight"], kind)
+        table, head = quantize_embeddings(weights["embed_tokens.weight"], kind)
+        if not config.tied:
+            _, head = quantize_embeddings(weights["lm_head.weight"], kind)
         return cls(config, norms, matrices, table, head)
 
     def rotation(self, positions: Tensor) -> Callable[[Tensor], Tensor]:
@@ -129,7 +130,7 @@ class QuantizedLlama(FastLlama):
         """Return the taught model with what the codes stand for, in float32."""
         weights = dict(self.weights)
         every = torch.arange(self.config.n_vocab)
-        weights["embed_tokens.weight"] = self.table[every]
+        weights["embed_tokens.weight"] = self.table[every].float()
         weights["lm_head.weight"] = as_float(self.head).T
         for name, part in self.packed.items():
             for key, columns in split_outputs(self.config, name, as_float(part)):
@@ -180,17 +181,6 @@ def read_matrix(path: Path, name: str, info: gguf.TensorInfo) -> Matrix:
         return codes
     tensor = read_finite(path, name, info)
     return tensor if info.kind in FLOATS else quantize_codes(tensor, "int8")
-
-
-def as_head(table: Tensor, kind: str) -> Tensor | Packed:
-    """Quantize an output head [n_vocab, n_embd] → [n_embd, n_vocab]."""
-    head = quantize_table(table, kind)
-    return head.T if isinstance(head, Tensor) else head
-
-
-def as_float(matrix: Tensor | Packed) -> Tensor:
-    """Return what a matrix's codes stand for."""
-    return matrix if isinstance(matrix, Tensor) else matrix.dequantize()
 
 
 def join_rows(parts: Sequence[Matrix]) -> Matrix:
