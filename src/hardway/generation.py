@@ -198,10 +198,12 @@ def cached_steps(
     cache = cache or model.new_cache(len(prompts), tokens.shape[1] + max_new_tokens)
     tokens = tokens[:, cache.length :]
     for step in range(max_new_tokens):
-        logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
-        inputs.check_finite_logits(logits, step, active)
+        with torch.inference_mode():  # nothing here needs a gradient
+            logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
+            inputs.check_finite_logits(logits, step, active)
+            for i in active:
+                new_ids[i].append(samplers[i].choose(logits[i], prompts[i], new_ids[i]))
         for i in sorted(active):
-            new_ids[i].append(samplers[i].choose(logits[i], prompts[i], new_ids[i]))
             if new_ids[i][-1] in stops:
                 active.remove(i)
             else:

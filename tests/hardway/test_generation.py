@@ -874,3 +874,23 @@ def test_options_of_another_vocabulary_are_refused(name: str, value: Any) -> Non
     for start in starts(PROMPT, {"max_new_tokens": 1} | value):
         with refuses(name):
             start(Stub(refuse))
+
+
+def test_what_a_text_needs_leaves_nothing_behind(model: GPT2) -> None:
+    """The loop runs without gradients; its caller, and the caller's cache, as before."""
+
+    def spoil(logits: Tensor, prompt_ids: Any, new_ids: Any) -> Tensor:
+        logits[new_ids] = -torch.inf  # in place
+        return logits
+
+    sampler, cache = Sampler(), model.new_cache(1, 40)
+    sampler.processors.append(spoil)
+    steps = cached_steps(model, [PROMPT], 8, [sampler], (), cache)
+    found = []
+    for _, id in steps:
+        assert not torch.is_inference_mode_enabled()
+        found.append(id)
+    assert len({*found}) == 8
+    cache.truncate(2)
+    assert not model(torch.tensor(PROMPT[2:]), cache).is_inference()
+    cache.keys.mul_(2)  # an inference tensor would refuse

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Unpack
 
+import torch
 from torch import Tensor
 
 from hardway import checks, inputs
@@ -124,6 +125,7 @@ class Engine:
         else:
             request.finish_reason = "length"
 
+    @torch.inference_mode()
     def step(self) -> list[Request]:
         """Run the model once, and return the requests that got a token or ended."""
         plan = self.scheduler.schedule()
