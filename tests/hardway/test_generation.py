@@ -877,13 +877,13 @@ def test_options_of_another_vocabulary_are_refused(name: str, value: Any) -> Non
 
 
 def test_what_a_text_needs_leaves_nothing_behind(model: GPT2) -> None:
-    """The loop runs without gradients; its caller, and the caller's cache, as before."""
+    """The loop runs without gradients; its caller and the caller's cache don't."""
 
     def spoil(logits: Tensor, prompt_ids: Any, new_ids: Any) -> Tensor:
         logits[new_ids] = -torch.inf  # in place
         return logits
 
-    sampler, cache = Sampler(), model.new_cache(1, 40)
+    sampler, cache = Sampler(), model.new_cache(1, 20)
     sampler.processors.append(spoil)
     steps = cached_steps(model, [PROMPT], 8, [sampler], (), cache)
     found = []
