@@ -200,10 +200,10 @@ def cached_steps(
     for step in range(max_new_tokens):
         with torch.inference_mode():  # nothing here needs a gradient
             logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
-            inputs.check_finite_logits(logits, step, active)
-            for i in active:
-                new_ids[i].append(samplers[i].choose(logits[i], prompts[i], new_ids[i]))
+        logits = logits.clone()  # outside, an ordinary tensor again
+        inputs.check_finite_logits(logits, step, active)
         for i in sorted(active):
+            new_ids[i].append(samplers[i].choose(logits[i], prompts[i], new_ids[i]))
             if new_ids[i][-1] in stops:
                 active.remove(i)
             else:

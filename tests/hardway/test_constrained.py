@@ -211,6 +211,23 @@ def test_a_constraint_is_shared_by_threads(model: GPT2, small: Tokenizer) -> Non
         assert list(pool.map(run, range(6))) == alone
 
 
+def test_a_constraint_that_has_been_used_goes_on(
+    model: GPT2, small: Tokenizer
+) -> None:
+    """What it keeps for the next time was made between steps that need no gradient."""
+    constraint = JsonSchema(FORM, small)
+    generate(model, [1], 60, constraint=constraint, temperature=3.0, seed=0)
+    fresh = JsonSchema(FORM, small)
+    for seed in range(1, 4):
+        ids: list[int] = []
+        sampler = Sampler(3.0, seed=seed, constraint=constraint.within(60))
+        for _ in range(60):
+            assert torch.equal(constraint.allowed(ids), fresh.allowed(ids))
+            ids.append(sampler.choose(torch.zeros(small.n_vocab), [], ids))
+            if ids[-1] == small.eot_id:
+                break
+
+
 def test_after_the_end_nothing_but_the_end_has_to_follow(small: Tokenizer) -> None:
     constraint = Regex("ab", small)
     ids = [*small.encode("ab"), small.eot_id]

@@ -80,13 +80,14 @@ def rounds(
     if len(prompt) > 1:
         model(torch.tensor(prompt[:-1], device="cpu"), cache, last_only=True)
     while (n_left := max_new_tokens - len(new_ids)) > 0:
+        guesses, q = draft.propose(prompt, new_ids, min(n_draft, n_left - 1))
+        text = [*prompt, *new_ids]
+        tokens = torch.tensor([*text[cache.length :], *guesses], device="cpu")
         with torch.inference_mode():
-            guesses, q = draft.propose(prompt, new_ids, min(n_draft, n_left - 1))
-            text = [*prompt, *new_ids]
-            tokens = torch.tensor([*text[cache.length :], *guesses], device="cpu")
             logits = model(tokens, cache)[-1 - len(guesses) :]
-            inputs.check_finite_logits(logits.flatten(), len(new_ids))
-            ids = verify(logits, guesses, q, sampler, prompt, new_ids)
+        logits = logits.clone()  # outside, an ordinary tensor again
+        inputs.check_finite_logits(logits.flatten(), len(new_ids))
+        ids = verify(logits, guesses, q, sampler, prompt, new_ids)
         end = next((i for i, id in enumerate(ids) if id in stops), None)
         yield Round(ids[:end], len(guesses), len(ids) - 1)
         if end is not None:

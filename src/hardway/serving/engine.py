@@ -125,19 +125,18 @@ class Engine:
         else:
             request.finish_reason = "length"
 
-    @torch.inference_mode()
     def step(self) -> list[Request]:
         """Run the model once, and return the requests that got a token or ended."""
         plan = self.scheduler.schedule()
         if not plan:
             return []
         batch = self.cache.batch(plan)
-        logits = self.model.forward(
-            batch.tokens,
-            batch.positions,
-            partial(self.cache.attend, batch),
-            batch.last,
-        )
+        attend = partial(self.cache.attend, batch)
+        with torch.inference_mode():
+            logits = self.model.forward(
+                batch.tokens, batch.positions, attend, batch.last
+            )
+        logits = logits.clone()  # outside, an ordinary tensor again
         self.n_steps += 1
         self.n_computed += len(batch.tokens)
         for request, n in plan:
