@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chats import chat_tokenizer
-from hardway import GPT2, Tokenizer, generate, generate_batch
+from hardway import GPT2, Sampler, Tokenizer, generate, generate_batch
 from hardway.decoding import JsonSchema, Regex
 from hardway.decoding.constrained import Automaton, Constrained, Trie
 from hardway.decoding.expressions import NOTHING, derivative, shortest
@@ -211,9 +211,7 @@ def test_a_constraint_is_shared_by_threads(model: GPT2, small: Tokenizer) -> Non
         assert list(pool.map(run, range(6))) == alone
 
 
-def test_a_constraint_that_has_been_used_goes_on(
-    model: GPT2, small: Tokenizer
-) -> None:
+def test_a_constraint_that_has_been_used_goes_on(model: GPT2, small: Tokenizer) -> None:
     """What it keeps for the next time was made between steps that need no gradient."""
     constraint = JsonSchema(FORM, small)
     generate(model, [1], 60, constraint=constraint, temperature=3.0, seed=0)
