@@ -63,7 +63,7 @@ class QuantizedGPT2(FastGPT2):
     def __init__(
         self, config: Config, weights: Mapping[str, Tensor], kind: str
     ) -> None:
-        """Quantize float32 weights on a CPU; kind: one of `hardway.fast.packed.KINDS`.
+        """Quantize float32 weights on a CPU; kind: one of ``packed.KINDS``.
 
         Raises `ValueError` for 4 bits where n_embd is not a multiple of 32.
         """

@@ -104,7 +104,7 @@ class QuantizedLlama(FastLlama):
     def from_weights(
         cls, config: LlamaConfig, weights: Mapping[str, Tensor], kind: str
     ) -> Self:
-        """Quantize float32 weights on a CPU; kind: one of `hardway.fast.packed.KINDS`.
+        """Quantize float32 weights on a CPU; kind: one of ``packed.KINDS``.
 
         Raises `ValueError` for 4 bits where a matrix's n_in is not a multiple of 32.
         """
