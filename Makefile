@@ -1,5 +1,5 @@
 # make book   build the site into _build/html
-# make check  lint, check the types, run the quick tests: under a minute
+# make check  lint, check the types, run the quick tests: about a minute
 # make test   prove the library against its references
 # make pdf    print the book as one file, _build/book.pdf, with Chromium or Chrome
 # make lab    build it, and open its pages as notebooks in JupyterLab
