@@ -89,6 +89,7 @@ def listed(folder: Path, page: str) -> list[str]:
     return re.findall(r"</span>([^<]+ \d{4})<span", shown)
 
 
+@pytest.mark.slow
 def test_the_list_is_what_the_pages_cite_now(tmp_path: Path) -> None:
     (tmp_path / "sources.bib").write_text(SOURCES)
     (tmp_path / "list.md").write_text("# List\n\n```{bibliography}\n```\n")

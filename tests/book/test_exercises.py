@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import pytest
 from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.util.docutils import docutils_namespace
@@ -52,6 +53,7 @@ def table(folder: Path, kind: str) -> tuple[str, str]:
     return text, warnings.getvalue()
 
 
+@pytest.mark.slow
 def test_each_chapter_has_its_predictions_and_exercises(tmp_path: Path) -> None:
     text, warnings = table(tmp_path, "dropdown kind-break-it")
     assert text == (
@@ -61,6 +63,7 @@ def test_each_chapter_has_its_predictions_and_exercises(tmp_path: Path) -> None:
     assert "exercise" not in warnings
 
 
+@pytest.mark.slow
 def test_an_exercise_without_a_kind_is_an_error(tmp_path: Path) -> None:
     text, warnings = table(tmp_path, "kind-other")
     assert text == ""

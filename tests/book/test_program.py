@@ -125,6 +125,7 @@ def test_an_entry_of_the_reference_has_its_links(tree: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_real_program() -> None:
     assert {"attention.attention", "block.layer_norm"} <= program.equations()
     assert next(iter(program.reading_order())) == "miniature"

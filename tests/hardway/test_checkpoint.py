@@ -216,6 +216,7 @@ def test_weights_that_no_arithmetic_can_use(
     assert problem in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 @pytest.mark.parametrize(
     "stored", [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -107,6 +107,7 @@ def test_demo(capsys: Capture) -> None:
     assert err == ""
 
 
+@pytest.mark.slow
 def test_demo_seed(capsys: Capture) -> None:
     outputs = []
     for seed in ("0", "0", "1"):
@@ -127,6 +128,7 @@ def test_demo_asks(terminal: bool, stdin: Any, capsys: Capture) -> None:
     assert capsys.readouterr() == (asked, "")
 
 
+@pytest.mark.slow
 def test_dash_is_standard_input(stdin: Any, capsys: Capture) -> None:
     commands: list[list[str]] = [
         ["demo"],

@@ -88,6 +88,7 @@ def test_the_tree_of_gpt2s_vocabulary(pocket: Tokenizer) -> None:
 TEXTS = st.text('ab"1é🦊,: {', max_size=5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "pattern", [" ?[a-z]+(?:é|🦊)*", '"[^"]*"', "\\d{2,3}|the.*", "[\\w ]{1,6}"]
 )
@@ -142,6 +143,7 @@ SPELLED: dict[int, Regex] = {}
 # --- output that is always valid ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0, 100.0])
 @pytest.mark.parametrize("n", [45, 80])
 def test_a_document_is_always_valid(

@@ -89,6 +89,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
 # --- models ---
 
 
+@pytest.mark.slow
 def test_pocket(pocket: GPT2, tokenizer: Tokenizer, tmp_path: Path) -> None:
     directory = export(pocket, tokenizer, tmp_path / "new" / "directory")
     ids = tokenizer.encode(TEXT)

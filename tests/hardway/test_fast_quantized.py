@@ -204,6 +204,7 @@ def test_the_products_choose_the_token_that_exact_ones_would(
     assert (found - expected).square().mean().sqrt() < 0.05 * expected.std()
 
 
+@pytest.mark.slow
 @KINDS
 def test_pocket_goes_on(kind: str) -> None:
     model = hardway.load("pocket", quantize=kind)

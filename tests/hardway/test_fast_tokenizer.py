@@ -148,6 +148,7 @@ def test_words_are_cached_within_bounds() -> None:
     assert tokenizer.encode("hello") == known == [31373]
 
 
+@pytest.mark.slow
 def test_threads_may_share_a_tokenizer() -> None:
     """With a cache so small that each empties it under the other all the time."""
     tokenizer = FastTokenizer.from_pretrained(POCKET)
@@ -187,6 +188,7 @@ def test_any_text_is_encoded_as_the_taught_tokenizer_does(
     assert fast.decode(special) == text
 
 
+@pytest.mark.slow
 def test_each_loads_its_own_kind() -> None:
     assert type(hardway.load_tokenizer()) is FastTokenizer
     assert type(hardway.load_tokenizer(POCKET)) is FastTokenizer

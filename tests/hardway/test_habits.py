@@ -157,6 +157,7 @@ def piped(
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(raw, encoding, newline="\n"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [b"hi", b"hi\n", b"hi\r\n", b"\xef\xbb\xbfhi\n", b"\xff\xfeh\0i\0\n\0",
@@ -208,6 +209,7 @@ def test_the_c_locale() -> None:
 # --- options ---
 
 
+@pytest.mark.slow
 def test_options_without_effect_are_noted(capsys: Capture) -> None:
     arguments = ["generate", "x", "--max-new-tokens", "1"]
     main([*arguments, "--top-k", "40", "--seed", "1"])
@@ -219,6 +221,7 @@ def test_options_without_effect_are_noted(capsys: Capture) -> None:
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["tokenize", "generate", "demo"])
 def test_a_dash_at_the_start_of_a_text(command: str, capsys: Capture) -> None:
     with pytest.raises(SystemExit):

@@ -321,6 +321,7 @@ def test_other_weights_are_named(name: str, advice: str, tmp_path: Path) -> None
             assert advice in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("nested", [False, True], ids=["flat", "as nanoGPT's"])
 def test_the_command_converts(nested: bool, tmp_path: Path) -> None:
     """What the message says to run works, and never runs what a pickle holds."""

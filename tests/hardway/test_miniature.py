@@ -223,6 +223,7 @@ def test_the_printed_numbers_are_the_computed_ones(
     )
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_machine(
     printed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +240,7 @@ def test_one_token_is_enough(capsys: pytest.CaptureFixture[str]) -> None:
     assert "[Decode] Attention weights: [ 1.000]\n" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "problem"), [("", "at least one"), ("\ud800", "surrogate")]
 )

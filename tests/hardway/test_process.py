@@ -78,6 +78,7 @@ def another_default(request: pytest.FixtureRequest) -> Iterator[Any]:
     torch.set_default_dtype(before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("another_default")
 @pytest.mark.parametrize("load", [GPT2.from_pretrained, hardway.load])
 def test_torch_s_defaults_change_nothing(load: Any) -> None:

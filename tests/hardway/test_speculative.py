@@ -45,6 +45,7 @@ def drafts(model: GPT2) -> list[GPT2 | None]:
     return [None, model, first_layers(model, 1), stranger]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", GREEDY_OPTIONS, ids=str)
 @pytest.mark.parametrize("n_draft", [1, 4, 30])
 def test_greedy_text_is_the_same(

@@ -144,6 +144,7 @@ def test_case_33_any_bytes(
     assert b"".join(tokenizer.decode_bytes([id]) for id in ids) == raw
 
 
+@pytest.mark.slow
 def test_case_33_each_token_is_its_own_encoding(tokenizer: Tokenizer) -> None:
     for id, piece in tokenizer.pieces.items():
         if id != tokenizer.eot_id:
@@ -274,6 +275,7 @@ def test_case_34_repetition(
     assert tokenizer.decode(ids) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

@@ -351,6 +351,7 @@ def test_any_bytes(content: bytes, tmp_path_factory: pytest.TempPathFactory) -> 
             continue
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [

@@ -134,6 +134,7 @@ def test_words_after_digits_join_to_the_text(text: str) -> None:
     assert all(len(word) == 1 for word in words if re.search(r"\d", word))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patterns", [[], [DIGIT], [WORD, DIGIT], [WORD, WORD]])
 def test_any_patterns_are_applied_in_their_order(
     patterns: list[Any], gpt2_parts: Any

@@ -47,6 +47,7 @@ def finetuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.slow
 def test_finetuned_and_resized(
     finetuned: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
