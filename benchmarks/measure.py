@@ -5,12 +5,14 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import torch
 
 ROUNDS = 7
+PEERS = ("transformers", "ctranslate2", "llama-cpp-python")
 PAUSE_SECONDS = 0.3  # threads of the one before may still be spinning
 
 
@@ -83,6 +85,7 @@ def machine() -> dict[str, object]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **{name: version(name) for name in PEERS},
     }
 
 

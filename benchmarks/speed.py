@@ -20,7 +20,7 @@ from torch import Tensor
 import hardway
 from hardway import GPT2, hub
 from hardway.fast import FastGPT2, gpt2, linear
-from hardway.generation import LanguageModel
+from hardway.generation import LanguageModel, infer
 from llama_cpp_peer import LlamaCpp, write_gpt2
 from measure import clock
 
@@ -189,7 +189,7 @@ def smollm2_prefill(peers: Peers, length: int = 512) -> Runs:
 
     def ours() -> float:
         cache = peers.smollm2.new_cache(max_len=length)
-        return clock(lambda: peers.smollm2(text, cache, last_only=True))
+        return clock(lambda: infer(peers.smollm2, text, cache, last_only=True))
 
     def theirs() -> float:
         model = LlamaCpp(hub.weights("smollm2"))
@@ -205,7 +205,7 @@ def prefill(peers: Peers, length: int = 512) -> Runs:
 
     def ours(model: LanguageModel) -> float:
         cache = model.new_cache(max_len=length)
-        return clock(lambda: model(text, cache, last_only=True))
+        return clock(lambda: infer(model, text, cache, last_only=True))
 
     def hugging_face(kind: str) -> float:
         model = peers.transformers[kind]
@@ -251,12 +251,12 @@ def growth(peers: Peers, lengths: Sequence[int], n_steps: int = 8) -> Runs:
 
     def cached(model: GPT2, length: int) -> Callable[[], float]:
         cache = model.new_cache()
-        model(peers.text[: length - n_steps], cache, last_only=True)
+        infer(model, peers.text[: length - n_steps], cache, last_only=True)
 
         def steps() -> None:
             cache.truncate(length - n_steps)
             for token in peers.text[length - n_steps : length].split(1):
-                model(token, cache, last_only=True)
+                infer(model, token, cache, last_only=True)
 
         return lambda: clock(steps) / n_steps
 
@@ -264,6 +264,6 @@ def growth(peers: Peers, lengths: Sequence[int], n_steps: int = 8) -> Runs:
     for length in lengths:
         runs[f"float32 {length}"] = cached(peers.float32, length)
         runs[f"float16 {length}"] = cached(peers.float16, length)
-        whole = partial(peers.float32, peers.text[:length], last_only=True)
+        whole = partial(infer, peers.float32, peers.text[:length], last_only=True)
         runs[f"no cache {length}"] = partial(clock, whole)
     return runs

@@ -16,7 +16,11 @@ from hardway.tokenizer import Tokenizer
 
 
 class LanguageModel(Protocol):
-    """The model interface that generation relies on; `hardway.model.GPT2` has it."""
+    """The model interface that generation relies on; `hardway.model.GPT2` has it.
+
+    Generation calls it in torch's inference mode: a tensor that the model makes there,
+    and keeps, can't be changed in place, or learned through, outside of it.
+    """
 
     @property
     def config(self) -> ModelConfig: ...  # noqa: D102
@@ -173,13 +177,27 @@ def uncached_steps(
     new_ids: list[int] = []
     for step in range(max_new_tokens):
         tokens = torch.tensor([*prompt_ids, *new_ids], device="cpu")
-        logits = model(tokens, last_only=True)[-1]
+        logits = infer(model, tokens, last_only=True)[-1]
         inputs.check_finite_logits(logits, step)
         id = sampler.choose(logits, prompt_ids, new_ids)
         if id in stops:
             return
         new_ids.append(id)
         yield id
+
+
+def infer(
+    model: LanguageModel, tokens: Tensor, cache: KVCache | None = None,
+    last_only: bool = False, n_pad: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Call the model without keeping anything for gradients.
+
+    The logits are copied, because a tensor made in inference mode can't be changed in
+    place outside of it, as a sampler's processor may.
+    """
+    with torch.inference_mode():
+        logits = model(tokens, cache, last_only, n_pad)
+    return logits.clone()
 
 
 def cached_steps(
@@ -198,9 +216,7 @@ def cached_steps(
     cache = cache or model.new_cache(len(prompts), tokens.shape[1] + max_new_tokens)
     tokens = tokens[:, cache.length :]
     for step in range(max_new_tokens):
-        with torch.inference_mode():  # nothing here needs a gradient
-            logits = model(tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
-        logits = logits.clone()  # outside, an ordinary tensor again
+        logits = infer(model, tokens, cache, last_only=True, n_pad=n_pad)[:, -1]
         inputs.check_finite_logits(logits, step, active)
         for i in sorted(active):
             new_ids[i].append(samplers[i].choose(logits[i], prompts[i], new_ids[i]))

@@ -143,7 +143,6 @@ SPELLED: dict[int, Regex] = {}
 # --- output that is always valid ---
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 1.0, 2.0, 100.0])
 @pytest.mark.parametrize("n", [45, 80])
 def test_a_document_is_always_valid(

@@ -1,5 +1,7 @@
 """Packed matrices against what their codes stand for, with and without the products."""
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -28,8 +30,17 @@ PROBES = (
 )  # fmt: skip
 ROUNDING = 2**-8  # of vectors and of products, to bfloat16
 
+
+def has_bfloat16() -> bool:
+    try:
+        Bfloat16Matrix(torch.ones(64, 64)).multiply(torch.ones(1, 64))
+    except (AttributeError, RuntimeError):
+        return False
+    return True
+
+
 needs_onednn = pytest.mark.skipif(
-    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="torch without oneDNN"
+    not has_bfloat16(), reason="this torch, or processor, lacks oneDNN's product"
 )
 needs_int4 = pytest.mark.skipif(
     not fast.half_block(), reason="this machine packs 4-bit codes in another order"
@@ -163,10 +174,22 @@ def test_a_bfloat16_head_does_not_round_what_logits_have_in_common() -> None:
     assert (found - exact).abs().max() < (exact.bfloat16() - exact).abs().max() / 2
 
 
-def test_embeddings_are_one_object_or_two() -> None:
+@needs_onednn
+def test_a_copy_of_bfloat16_is_ordered_anew() -> None:
+    matrix, x = Bfloat16Matrix(randn(50, 64), randn(64, seed=1)), randn(3, 64, seed=2)
+    for other in (copy.deepcopy(matrix), pickle.loads(pickle.dumps(matrix))):
+        assert torch.equal(other.multiply(x), matrix.multiply(x))
+        assert torch.equal(other.dequantize(), matrix.dequantize())
+
+
+def test_a_table_and_its_head() -> None:
+    """One object, except in oneDNN's order, where no row can be looked up."""
     table = randn(70, 64) + 0.5
     for kind in fast.KINDS:
-        rows, head = fast.quantize_embeddings(table, kind)
+        rows = fast.quantize_table(table, kind)
+        head = fast.quantize_head(table, rows, kind)
+        if not isinstance(head, Tensor):
+            assert (head is rows) == (kind != "bfloat16")
         found = rows[torch.arange(70)].float()
         away = {"bfloat16": 2**-8, "int8": 0.02, "int4": 0.25}[kind]
         assert (found - table).abs().max() < away * table.abs().max()
@@ -346,7 +369,8 @@ def test_a_torch_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not fast.onednn_pays()
     matrix = fast.quantize_matrix(randn(8, 64), "bfloat16")
     assert torch.equal(fast.as_float(matrix), randn(8, 64).bfloat16().float().T)
-    rows, head = fast.quantize_embeddings(randn(9, 64), "bfloat16")
+    rows = fast.quantize_table(randn(9, 64), "bfloat16")
+    head = fast.quantize_head(randn(9, 64), rows, "bfloat16")
     assert isinstance(head, Tensor)
     assert isinstance(rows, Tensor)
     assert torch.equal(head.T, rows.float())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from hardway import GPT2, KVCache, Sampler, Tokenizer
+from hardway.decoding.speculative import LookUp, rounds
 from hardway.fast.gpt2 import FastGPT2
 from hardway.generation import (
     cached_steps,
@@ -21,6 +22,7 @@ from hardway.generation import (
     decode_stream,
     generate,
     generate_batch,
+    infer,
     pad_left,
     stop_at,
     stream,
@@ -28,6 +30,7 @@ from hardway.generation import (
     uncached_steps,
 )
 from hardway.inputs import ModelConfig
+from hardway.serving import Engine
 from references import (
     SMALL,
     as_transformers,
@@ -891,6 +894,11 @@ def test_what_a_text_needs_leaves_nothing_behind(model: GPT2) -> None:
         assert not torch.is_inference_mode_enabled()
         found.append(id)
     assert len({*found}) == 8
-    cache.truncate(2)
-    assert not model(torch.tensor(PROMPT[2:]), cache).is_inference()
-    cache.keys.mul_(2)  # an inference tensor would refuse
+    assert not infer(model, torch.tensor(PROMPT)).is_inference()
+    engine = Engine(FastGPT2(model.config, model.weights))
+    request = engine.submit(PROMPT, 8)
+    request.sampler.processors.append(spoil)
+    engine.run()
+    assert request.output_ids == found
+    step = rounds(model, LookUp(model.config.n_vocab), PROMPT, 8, 3, sampler, ())
+    assert [id for each in step for id in each.ids] == found

@@ -27,6 +27,7 @@ LOAD = {
     "fast": hardway.load,
     "half": lambda: hardway.load(dtype=torch.bfloat16),
     "int8": lambda: hardway.load(quantize="int8"),
+    "bfloat16": lambda: hardway.load(quantize="bfloat16"),
     "file": lambda: safetensors.load_file(hub.weights("pocket")) and None,
 }
 model = LOAD[sys.argv[1]]()
@@ -45,7 +46,7 @@ print(process.exitcode)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 @pytest.mark.skipif(sys.platform == "darwin", reason="its libraries forbid it")
-@pytest.mark.parametrize("kind", ["taught", "fast", "half", "int8", "file"])
+@pytest.mark.parametrize("kind", ["taught", "fast", "half", "int8", "bfloat16", "file"])
 def test_a_child_forked_after_loading_answers(kind: str) -> None:
     """Loading started torch's workers, for which the child then waited forever."""
     environment = os.environ | {"OMP_NUM_THREADS": "4", "PYTHONWARNINGS": "ignore"}

@@ -45,9 +45,12 @@ def drafts(model: GPT2) -> list[GPT2 | None]:
     return [None, model, first_layers(model, 1), stranger]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("options", GREEDY_OPTIONS, ids=str)
-@pytest.mark.parametrize("n_draft", [1, 4, 30])
+@pytest.mark.parametrize(
+    "n_draft",
+    [pytest.param(1, marks=pytest.mark.slow), 4,
+     pytest.param(30, marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_greedy_text_is_the_same(
     model: GPT2, n_draft: int, options: dict[str, Any]
 ) -> None:

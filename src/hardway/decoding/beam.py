@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hardway import checks, inputs
-from hardway.generation import LanguageModel
+from hardway.generation import LanguageModel, infer
 from hardway.kv_cache import KVCache
 
 Scored = tuple[float, list[int]]
@@ -41,7 +41,7 @@ def beam_search(
             break
         cache.copy_rows(cache, rows)
         last = [ids[-1:] for _, ids in beams.running]
-        logits = model(torch.tensor(last, device="cpu"), cache)[:, -1]
+        logits = infer(model, torch.tensor(last, device="cpu"), cache)[:, -1]
     return [ids for _, ids in beams.finished]
 
 
@@ -50,7 +50,8 @@ def prefill(
 ) -> tuple[Tensor, KVCache]:
     """Process the prompt once; return logits and a cache with a row for each beam."""
     narrow = model.new_cache(1, len(prompt))
-    logits = model(torch.tensor([prompt], device="cpu"), narrow, last_only=True)[:, -1]
+    tokens = torch.tensor([prompt], device="cpu")
+    logits = infer(model, tokens, narrow, last_only=True)[:, -1]
     cache = model.new_cache(num_beams, len(prompt) + max_new_tokens)
     cache.copy_rows(narrow, [0] * num_beams)
     return logits.expand(num_beams, -1), cache

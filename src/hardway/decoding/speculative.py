@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hardway import checks, inputs
-from hardway.generation import LanguageModel, Sampling, new_sampler
+from hardway.generation import LanguageModel, Sampling, infer, new_sampler
 from hardway.llama import Llama
 from hardway.model import GPT2
 from hardway.sampling import Ids, Sampler
@@ -78,14 +78,12 @@ def rounds(
     new_ids: list[int] = []
     cache = model.new_cache(1, len(prompt) + max_new_tokens)
     if len(prompt) > 1:
-        model(torch.tensor(prompt[:-1], device="cpu"), cache, last_only=True)
+        infer(model, torch.tensor(prompt[:-1], device="cpu"), cache, last_only=True)
     while (n_left := max_new_tokens - len(new_ids)) > 0:
         guesses, q = draft.propose(prompt, new_ids, min(n_draft, n_left - 1))
         text = [*prompt, *new_ids]
         tokens = torch.tensor([*text[cache.length :], *guesses], device="cpu")
-        with torch.inference_mode():
-            logits = model(tokens, cache)[-1 - len(guesses) :]
-        logits = logits.clone()  # outside, an ordinary tensor again
+        logits = infer(model, tokens, cache)[-1 - len(guesses) :]
         inputs.check_finite_logits(logits.flatten(), len(new_ids))
         ids = verify(logits, guesses, q, sampler, prompt, new_ids)
         end = next((i for i, id in enumerate(ids) if id in stops), None)
@@ -162,7 +160,7 @@ class SmallModel:
         rows = []
         for _ in range(n):
             tokens = torch.tensor([*text, *guesses][self.cache.length :], device="cpu")
-            logits = self.model(tokens, self.cache, last_only=True)[-1]
+            logits = infer(self.model, tokens, self.cache, last_only=True)[-1]
             q = self.sampler.probabilities(logits, prompt_ids, [*new_ids, *guesses])
             guesses.append(self.sampler.draw(q))
             rows.append(q)

@@ -40,8 +40,9 @@ def load(
     """Load a known model, or one from a directory or a GGUF file, as its fast version.
 
     dtype: that of the weights; by default float32, or for a GGUF the file's own codes,
-    which run on a CPU alone. quantize: ``"bfloat16"``, ``"int8"`` or ``"int4"``, the
-    matrices' numbers, packed for products that run on a CPU alone, too.
+    which run on a CPU alone. quantize: ``"bfloat16"``, ``"int8"`` or ``"int4"`` packs
+    the matrices for products that run on a CPU alone, too; a dtype of bfloat16 keeps
+    them as tensors, whose numbers can be read and exported.
     Raises `ValueError` for it with a dtype, and what the ``from_pretrained`` of
     `hardway.model.GPT2` and of `hardway.llama.Llama` do.
     """

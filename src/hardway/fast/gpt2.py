@@ -15,8 +15,9 @@ from hardway.fast.packed import (
     Packed,
     Rows,
     as_float,
-    quantize_embeddings,
+    quantize_head,
     quantize_matrix,
+    quantize_table,
 )
 from hardway.fast.ragged import Attend, Ragged
 from hardway.model import GPT2, Trace
@@ -76,7 +77,8 @@ class QuantizedGPT2(FastGPT2):
         }
         self.blocks = list(checkpoint.nest(self.weights | self.packed)["h"].values())
         table = self.weights.pop("wte.weight")
-        self.table, self.head = quantize_embeddings(table, kind)
+        self.table = quantize_table(table, kind)
+        self.head = quantize_head(table, self.table, kind)
         self.packed["wte.weight"] = self.table
         del self.wte
 

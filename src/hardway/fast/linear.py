@@ -47,7 +47,7 @@ def rounds_to_bfloat16(x: Tensor, weight: Tensor) -> bool:
 
 
 def multiply_codes(x: Tensor, weight: Packed) -> Tensor:
-    """Multiply by a matrix of 8 or 4 bits: [..., n_in] → [..., n_out]."""
+    """Multiply by a matrix of 16, 8 or 4 bits: [..., n_in] → [..., n_out]."""
     if x.dim() == 2:
         return weight.multiply(x)
     return weight.multiply(x.reshape(-1, x.shape[-1])).view(*x.shape[:-1], -1)

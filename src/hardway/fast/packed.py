@@ -8,6 +8,7 @@ not, it returns the same numbers as a float32 tensor.
 from collections.abc import Callable, Sequence
 from functools import cache
 from time import perf_counter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +33,8 @@ CACHED = 2**18  # numbers quantized at once: they and what is made of them stay 
 class Bfloat16Matrix:
     """A matrix [n_in, n_out] of bfloat16, in the order in which oneDNN reads it.
 
-    The order depends on the processor. ``mean``: as in an `Int8Matrix`.
+    The order depends on the processor, so a copy, or a pickle, is ordered anew.
+    ``mean``: as in an `Int8Matrix`.
     """
 
     def __init__(self, matrix: Tensor, mean: Tensor | None = None) -> None:
@@ -44,7 +46,7 @@ class Bfloat16Matrix:
     def multiply(self, x: Tensor) -> Tensor:
         """Multiply vectors, rounded to bfloat16: [n, n_in] → [n, n_out].
 
-        The products are rounded to bfloat16.
+        The products are rounded to bfloat16, what they have in common isn't.
         """
         product, rounded = torch.ops.mkldnn._linear_pointwise, x.to(torch.bfloat16)
         out: Tensor = product(rounded, self.ordered, None, "none", [], "")
@@ -54,6 +56,9 @@ class Bfloat16Matrix:
         """Return its numbers, float32 [n_in, n_out]."""
         numbers = self.ordered.to_dense().float()
         return (numbers if self.mean is None else numbers + self.mean).T
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Bfloat16Matrix, (self.ordered.to_dense(), self.mean)
 
 
 class Int8Matrix:
@@ -265,25 +270,21 @@ def fewer_bits(matrix: Tensor, kind: str) -> Quantized | Tensor:
     return quantize_codes(matrix, kind)
 
 
-def quantize_embeddings(
-    table: Tensor, kind: str
-) -> tuple[Tensor | Rows, Tensor | Packed]:
-    """Quantize embeddings [n_vocab, n_embd] that are the output matrix, too.
+def quantize_head(table: Tensor, rows: Rows | Tensor, kind: str) -> Packed | Tensor:
+    """Return embeddings [n_vocab, n_embd] as an output matrix [n_embd, n_vocab].
 
-    Returns a table to look rows up in, and a matrix [n_embd, n_vocab]. They are one
-    object, but for ``"bfloat16"``, where oneDNN's order has no rows to look up.
+    rows: what `quantize_table` made of them, which is the output matrix, too, except
+    for ``"bfloat16"``: there is nothing to look up in oneDNN's order, and the numbers
+    of the output matrix are rounded after their mean is taken off.
     """
-    if kind == "bfloat16":
-        rounded, mean = table.to(torch.bfloat16), table.mean(dim=0)
-        if onednn_pays():
-            return rounded, Bfloat16Matrix(table - mean, mean)
-        return rounded, rounded.float().T
-    rows = quantize_table(table, kind)
-    return rows, rows.T if isinstance(rows, Tensor) else rows
+    if kind == "bfloat16" and onednn_pays():
+        mean = table.mean(dim=0)
+        return Bfloat16Matrix(table - mean, mean)
+    return rows.float().T if isinstance(rows, Tensor) else rows
 
 
 def quantize_table(table: Tensor, kind: str) -> Rows | Tensor:
-    """Quantize embeddings [n_vocab, n_embd] to codes whose rows can be looked up.
+    """Quantize embeddings [n_vocab, n_embd], of which rows will be looked up.
 
     Logits may all lie far from 0, where bfloat16 has no digits left to tell them apart.
     So what they have in common, the product with the mean embedding, is kept out. In 4
@@ -291,6 +292,8 @@ def quantize_table(table: Tensor, kind: str) -> Rows | Tensor:
     from the mean, and lose more when it is taken off. Where no product pays, return
     what the codes stand for, float32 [n_vocab, n_embd].
     """
+    if kind == "bfloat16":
+        return table.to(torch.bfloat16)
     mean = table.mean(dim=0)
     if kind == "int4":
         quantized = quantize_codes(table, kind)

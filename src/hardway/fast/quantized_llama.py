@@ -22,7 +22,8 @@ from hardway.fast.packed import (
     join,
     pack,
     quantize_codes,
-    quantize_embeddings,
+    quantize_head,
+    quantize_table,
     read_codes,
 )
 from hardway.llama import (
@@ -98,7 +99,8 @@ class QuantizedLlama(FastLlama):
         head = read_finite(path, name, infos[name])
         if infos[name].kind in FLOATS:
             return cls(config, norms, matrices, table, head.T)
-        return cls(config, norms, matrices, table, quantize_embeddings(head, "int8")[1])
+        rows = quantize_table(head, "int8")
+        return cls(config, norms, matrices, table, quantize_head(head, rows, "int8"))
 
     @classmethod
     def from_weights(
@@ -114,9 +116,12 @@ class QuantizedLlama(FastLlama):
             for name, w in weights.items()
             if name.startswith("layers.") and name not in norms
         }
-        table, head = quantize_embeddings(weights["embed_tokens.weight"], kind)
+        output = weights["embed_tokens.weight"]
+        table = rows = quantize_table(output, kind)
         if not config.tied:
-            _, head = quantize_embeddings(weights["lm_head.weight"], kind)
+            output = weights["lm_head.weight"]
+            rows = quantize_table(output, kind)
+        head = quantize_head(output, rows, kind)
         return cls(config, norms, matrices, table, head)
 
     def rotation(self, positions: Tensor) -> Callable[[Tensor], Tensor]:

@@ -136,7 +136,7 @@ class Engine:
             logits = self.model.forward(
                 batch.tokens, batch.positions, attend, batch.last
             )
-        logits = logits.clone()  # outside, an ordinary tensor again
+        logits = logits.clone()  # for samplers; see `hardway.generation.infer`
         self.n_steps += 1
         self.n_computed += len(batch.tokens)
         for request, n in plan:
