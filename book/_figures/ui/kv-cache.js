@@ -10,7 +10,7 @@ SETUPS["kv-cache"] = (figure) => {
   figure.addButton("Ten tokens", () => figure.change({ steps: Math.min(figure.state.steps + 10, MOST) }), full);
   figure.addButton("Start over", () => figure.change({ steps: 0 }), () => figure.state.steps === 0);
   figure.addCheck("cached", "Use the cache");
-  figure.addCheck("misplaced", "Wrong position: each new token gets 0");
+  figure.addCheck("misplaced", "Wrong positions: each new token at 0");
   const written = h("p", { class: "written" });
   const box = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Forward passes" });
   figure.view.append(written, box);
@@ -40,17 +40,17 @@ SETUPS["kv-cache"] = (figure) => {
     const passes = run.steps.length ? run.steps.map((step, i) => ({ ...step, i })) : [{ piece: "…", i: 0 }];
     const rows = passes.slice(-SHOWN).map(({ piece, i, cached: fast, uncached: slow }) => {
       const width = prompt + i, now = computedBy(i);
-      const cells = h("span", { class: "cells", "aria-hidden": "true" },
+      const cells = h("span", { class: "cells", "aria-hidden": "true", style: `--all: ${prompt + n}` },
         h("span", { class: "old", style: `--n: ${width - now}` }), h("span", { class: "new", style: `--n: ${now}` }));
       const ms = cached ? fast : slow;
       return [`${i + 1}`, cells, String(now), String(width - now), ms === undefined ? "–" : `${ms.toFixed(1)} ms`, piece];
     });
-    box.replaceChildren(plainTable("Forward passes: blue cells are positions computed now, gray ones are read from the cache",
-      ["Pass", "Positions", "Computed", "Read", "Time here", "Token"], rows));
+    box.replaceChildren(plainTable("Forward passes. Blue: computed now. Gray: read from the cache.",
+      ["Pass", "Positions", "Computed", "Read", "Time", "Token"], rows));
     const times = n > 1 ? ` Here a token takes ${mean("cached").toFixed(1)} ms with the cache, ${mean("uncached").toFixed(1)} ms without.` : "";
     const size = cached ? `The cache holds ${prompt + Math.max(n - 1, 0)} positions in ${((prompt + Math.max(n - 1, 0)) * BYTES).toLocaleString("en")} bytes.` : "There is no cache.";
-    figure.say(`${total(true)} positions computed with the cache, ${total(false)} without. ${size}${figure.state.misplaced ? " Every new token claims to be the first." : ""}${times}`);
+    figure.say(`${total(true)} positions computed with the cache, ${total(false).toLocaleString("en")} without. ${size}${figure.state.misplaced ? " Every new token claims to be the first." : ""}${times}`);
     const tenfold = total(false) > 10 * total(true);
-    figure.setTask("go on until the cache saves nine tenths of the positions.", tenfold ? `${total(true)} instead of ${total(false)}` : undefined);
+    figure.setTask("go on until the cache saves nine tenths of the positions.", tenfold ? `${total(true)} instead of ${total(false).toLocaleString("en")}` : undefined);
   };
 };

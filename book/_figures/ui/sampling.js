@@ -6,7 +6,7 @@ SETUPS.sampling = (figure) => {
   figure.addSlider("temperature", "Temperature", { min: 0, max: 2, step: 0.05 }, (t) =>
     t ? t.toFixed(2) : "0 (greedy)");
   const k = figure.addSlider("topK", "Top-k", { min: 0, max: K.length - 1, step: 1 }, () =>
-    `${figure.state.topK.toLocaleString("en")} of 50,257`);
+    `${figure.state.topK.toLocaleString("en")}${figure.state.topK < 50257 ? "" : " (all)"}`);
   figure.followers.push(() => (k.value = K.findIndex((value) => value >= figure.state.topK)));
   k.addEventListener("input", (/** @type {Event} */ event) => {
     event.stopImmediatePropagation();
@@ -35,7 +35,7 @@ SETUPS.sampling = (figure) => {
   figure.controls.append(h("label", {}, greedy, "Greedy"));
   figure.followers.push(() => (greedy.checked = figure.state.temperature === 0));
   const line = h("div", { class: "line", "aria-hidden": "true" }), box = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Tokens and their probabilities" });
-  figure.view.append(line, box);
+  figure.view.append(line, h("p", { class: "ends", "aria-hidden": "true" }, h("span", {}, "0"), h("span", {}, "u"), h("span", {}, "1")), box);
   figure.ask = ({ text, temperature, topK, topP, minP, seed, draws }) =>
     ask("bench", { text, temperature, topK, topP, minP, seed, draws });
   figure.show = ({ rows, kept, drawn }) => {
@@ -47,20 +47,20 @@ SETUPS.sampling = (figure) => {
       h("span", {
         class: row.id === last.id ? "part drawn" : "part",
         style: `left: ${100 * row.start}%; width: ${100 * row.after}%`,
-      }, row.after > 0.07 ? row.piece : ""));
+      }, row.after * line.clientWidth > 8 * row.piece.length + 6 ? row.piece : ""));
     const marks = drawn.slice(-100).map((/** @type {any} */ { u }, /** @type {number} */ i, /** @type {any[]} */ all) =>
       h("span", { class: i === all.length - 1 ? "u last" : "u", style: `left: ${100 * u}%` }));
     line.replaceChildren(...parts, ...marks);
     const known = rows.map((/** @type {any} */ { id, piece, before, after, start }) => [
       piece, percent(before),
       after ? h("span", { class: "bar", style: `--shade: ${100 * after}%` }, percent(after)) : "–",
-      after ? `${start.toFixed(3)} to ${(start + after).toFixed(3)}` : "–",
+      after ? `${start.toFixed(3)}–${(start + after).toFixed(3)}` : "–",
       String(counts.get(id) ?? 0),
     ]);
     const sum = (/** @type {string} */ key) => rows.reduce((/** @type {number} */ total, /** @type {any} */ row) => total + row[key], 0);
     const others = drawn.filter((/** @type {any} */ { id }) => !rows.some((/** @type {any} */ row) => row.id === id)).length;
     known.push([`${(50257 - rows.length).toLocaleString("en")} others`, percent(Math.max(0, 1 - sum("before"))), percent(Math.max(0, 1 - sum("after"))), "between them", String(others)]);
-    box.replaceChildren(plainTable("Sorted by probability; intervals lie in the order of ids, as in the line above", ["Token", "Before", "After", "Interval", "Drawn"], known));
+    box.replaceChildren(plainTable("Sorted by probability; the line above is in the order of ids", ["Token", "Before", "After", "Interval", "Drawn"], known));
     const how = figure.state.temperature ? `u = ${last.u.toFixed(4)} fell into the interval of ${last.piece}` : `Greedy takes the most probable token: ${last.piece}`;
     figure.say(`${count(kept, "token")} left after the filters. Draw ${drawn.length} with seed ${figure.state.seed}: ${how}.`);
     const alone = kept === 1 && figure.state.temperature > 0;

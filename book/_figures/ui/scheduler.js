@@ -3,8 +3,8 @@ SETUPS.scheduler = (figure) => {
   const MOST = 12; // requests
   const happen = (/** @type {string} */ events) => figure.change({ events: figure.state.events + events });
   const full = () => [...figure.state.events].filter((event) => event !== ".").length >= MOST;
-  figure.addButton("Request with the common beginning", () => happen("s"), full);
-  figure.addButton("Longer request of its own", () => happen("l"), full);
+  figure.addButton("Add a request with the shared prefix", () => happen("s"), full);
+  figure.addButton("Add a longer request of its own", () => happen("l"), full);
   const steps = () => figure.state.events.split(".").length > 500;
   figure.addButton("One step", () => happen("."), steps);
   figure.addButton("Ten steps", () => happen(".........."), steps);
@@ -18,8 +18,12 @@ SETUPS.scheduler = (figure) => {
   figure.show = (answer) => {
     const { page_size: size } = figure.state;
     pages.replaceChildren(...answer.pages.map((/** @type {any} */ { owners, kept, held }, /** @type {number} */ page) => {
-      const cells = Array.from({ length: size }, (_, i) =>
-        h("span", { class: i < held ? (owners.length ? color(owners[0]) : "old") : "" }));
+      const mixed = owners.map((/** @type {string} */ owner, /** @type {number} */ i) =>
+        `color-mix(in srgb, var(--${color(owner)}) var(--strength), var(--pst-color-background)) ${(100 * i) / owners.length}% ${(100 * (i + 1)) / owners.length}%`);
+      const cells = Array.from({ length: size }, (_, i) => h("span", {
+        class: i < held ? (owners.length ? color(owners[0]) : "old") : "",
+        style: i < held && owners.length > 1 ? `background: linear-gradient(135deg, ${mixed.join(", ")})` : "",
+      }));
       const whose = owners.length ? owners.join(" + ") : kept ? "free, kept" : "free";
       return h("li", { class: owners.length > 1 ? "shared" : "" },
         h("b", {}, `page ${page}`), h("span", { class: "slots", "aria-hidden": true }, ...cells),

@@ -11,11 +11,11 @@ SETUPS.tokenizer = (figure) => {
     Numbers: "3.14159 and 1,000,000",
   };
   figure.addText("text", "A text", "Tokenize");
-  const samples = h("div", { role: "group", "aria-label": "Samples" }, ...Object.entries(SAMPLES).map(([name, text]) =>
+  const samples = h("div", { class: "samples", role: "group", "aria-label": "Samples" }, ...Object.entries(SAMPLES).map(([name, text]) =>
     h("button", { type: "button", click: () => figure.change({ text, step: 99, chosen: -1 }) }, name)));
   figure.controls.append(samples);
   let most = 0;
-  const slider = figure.addSlider("step", "Merges done in each word", { min: 0, max: 99, step: 1 }, (step) =>
+  const slider = figure.addSlider("step", "Merges done in each word:", { min: 0, max: 99, step: 1 }, (step) =>
     step >= most ? `${most} (all)` : String(step));
   const chips = h("p", { class: "chips" }), detail = h("p", { class: "detail" });
   const box = h("details", {}, h("summary", {}, "The same as a table"), h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Tokens as a table" }));
