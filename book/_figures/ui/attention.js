@@ -36,7 +36,10 @@ SETUPS.attention = (figure) => {
   const sentence = h("p", { class: "sentence" });
   const grid = h("div", { class: "scroll matrix" });
   const next = h("p", { class: "next" });
-  figure.view.append(heads, h("div", { class: "one" }, sentence, grid, next));
+  const hint = (/** @type {string} */ text) => h("p", { class: "hint" }, text);
+  figure.view.append(
+    h("div", {}, hint("Heads: a row per block"), heads),
+    h("div", { class: "one" }, hint("Point at a row to ask from its token; click to lock it."), sentence, grid, next));
 
   let pointed = Infinity; // the query last pointed at; at first, one in the middle
 
@@ -125,9 +128,8 @@ SETUPS.attention = (figure) => {
   figure.show = ([answer, plain]) => {
     showHeads(answer);
     const weights = showMatrix(answer);
-    const list = (/** @type {Rival[]} */ rivals) => rivals.slice(0, 3).map(([, piece, p]) => `${piece} ${percent(p)}`).join(", ");
     const same = figure.state.masked && figure.state.scaled && !figure.state.silenced.length;
-    next.replaceChildren("Next token: ", h("strong", {}, list(answer.rivals)), same ? "" : `. Without your changes: ${list(plain.rivals)}`);
+    next.replaceChildren("Next token: ", h("strong", {}, listed(answer.rivals.slice(0, 3))), same ? "" : `. Without your changes: ${listed(plain.rivals.slice(0, 3))}`);
     const before = weights.slice(1).map((row, t) => row[t]);
     const mean = before.reduce((sum, weight) => sum + weight / before.length, 0);
     figure.setTask("find a head that gives the previous token at least 40% on average.",

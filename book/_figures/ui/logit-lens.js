@@ -5,7 +5,7 @@ SETUPS["logit-lens"] = (figure) => {
   figure.addText("text", "A sentence", "Run");
   const grid = h("div", { class: "scroll lens" }), detail = h("div", { class: "detail" });
   const shaded = h("p", { class: "sentence" });
-  figure.view.append(grid, detail, h("p", { class: "note" }, "The sentence again: the stronger the color, the more surprised the model was (bits below)."), shaded);
+  figure.view.append(h("p", { class: "hint" }, "Point at a cell to see its five best tokens."), grid, detail, h("p", { class: "note" }, "The sentence again: the stronger the color, the more surprised the model was (bits below)."), shaded);
   figure.ask = ({ text, limit }) => ask("lens", { text, limit });
   figure.show = (answer) => {
     const { pieces, cells, ranks, surprisal } = answer, last = cells.length - 1;
@@ -18,7 +18,8 @@ SETUPS["logit-lens"] = (figure) => {
       })),
     })).reverse();
     const look = (/** @type {number} */ row, /** @type {number} */ t) => {
-      const l = last - row, five = cells[l][t].map((/** @type {Rival} */ [, piece, p]) => `${piece} ${percent(p)}`).join(", ");
+      const l = last - row, five = listed(cells[l][t]);
+      for (const cell of grid.querySelectorAll("td[data-at]")) cell.classList.toggle("looked", cell.dataset.at === `${row},${t}`);
       const [, final] = cells[last][t][0];
       detail.textContent = `After ${name(l)}, at ${pieces[t]}: ${five}`;
       figure.say(`The final answer after ${pieces[t]} is ${final}. After ${name(l)}, it ranks ${ranks[l][t]} of 50,257.${tellDropped(answer.dropped)}`);
@@ -31,6 +32,7 @@ SETUPS["logit-lens"] = (figure) => {
     const [row, t] = figure.state.at.split(",").map(Number);
     const known = figure.state.at && row <= last && t < pieces.length;
     look(known ? row : 0, known ? t : pieces.length - 1);
+    if (!known) grid.scrollLeft = grid.scrollWidth; // on a phone, to the cell that is told
     const most = Math.max(...surprisal, 1);
     shaded.replaceChildren(...pieces.map((/** @type {string} */ piece, /** @type {number} */ i) => h("span", {
       class: "word bits", style: `--shade: ${i ? (100 * surprisal[i - 1]) / most : 0}%`,

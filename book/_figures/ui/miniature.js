@@ -13,7 +13,7 @@ SETUPS.miniature = (figure) => {
     !Object.keys(figure.state.changes).length);
   const grids = h("div", { class: "scroll numbers" }), formula = h("p", { class: "detail" });
   const next = h("p", { class: "next" });
-  figure.view.append(grids, formula, next);
+  figure.view.append(h("p", { class: "hint" }, "Point at a number to see what it is computed from; click it to move it with the slider."), grids, formula, next);
 
   /** Return which numbers a number is computed from, and how. */
   const inputsOf = (/** @type {string} */ name, /** @type {number} */ T) => {
@@ -91,7 +91,7 @@ SETUPS.miniature = (figure) => {
     slider.value = chosen.number;
     slider.setAttribute("aria-valuetext", output.textContent);
     const [[, piece, p]] = rivals;
-    next.replaceChildren("Most probable: ", h("strong", {}, rivals.map((/** @type {Rival} */ [, each, q]) => `${each} ${percent(q)}`).join(", ")));
+    next.replaceChildren("Most probable: ", h("strong", {}, listed(rivals)));
     if (!Object.keys(changes).length) [usual, usualText] = [piece, figure.state.text];
     const count = Object.keys(changes).length;
     figure.say(`${count ? `With ${count} of its numbers changed, the` : "The"} machine finds ${piece} most probable, at ${percent(p)}.${tellDropped(answer.dropped)}`);

@@ -165,6 +165,15 @@ function percent(p) {
 }
 
 /**
+ * List tokens with their probabilities; a comma may itself be a token.
+ *
+ * @param {Rival[]} rivals
+ */
+function listed(rivals) {
+  return rivals.map(([, piece, p]) => `${piece}\u00a0${percent(p)}`).join(" · ");
+}
+
+/**
  * @param {number} n
  * @param {string} noun
  */
