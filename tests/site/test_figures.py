@@ -161,7 +161,7 @@ def test_on_paper_and_without_scripts_the_page_s_own_content_stays(
 
 
 LINKS = {
-    "generate": "tokens=3",
+    "generate": 'text=The+king&tokens=3&overruled={"1":3656}',
     "sampling": "temperature=0",
     "attention": "layer=3&head=1&stage=scores",
     "tokenizer": "text=frogs",
@@ -298,6 +298,12 @@ def test_a_reader_overrules_the_model(browser: Browser, served: str) -> None:
         expect(token.first).to_have_text(first[3][1].replace("␣", " "))
         expect(said(figure)).to_contain_text("1 of them yours")
         expect(figure.get_by_role("button", name="Start over")).to_be_enabled()
+    address = f"#generate?{LINKS['generate']}"
+    with opened(browser, served, "generate", address) as figure:
+        expect(said(figure)).to_contain_text("1 of them yours")
+        figure.get_by_label("A beginning").fill("The frog")
+        figure.get_by_label("A beginning").press("Enter")
+        expect(said(figure)).to_contain_text("0 of them yours")
 
 
 def test_draws_are_counted(browser: Browser, served: str) -> None:

@@ -42,13 +42,15 @@ SETUPS.generate = (figure) => {
     written.replaceChildren(text, ...tokens);
     showRivals();
   };
+  // The choices belong to a beginning, so they go with it; a link brings both.
+  figure.change = (state) => {
+    if (!("text" in state) || state.text === text) return Figure.prototype.change.call(figure, state);
+    open = 0;
+    return Figure.prototype.change.call(figure, { ...state, overruled: {} });
+  };
   figure.ask = async (state) => {
     const turn = figure.turn, ids = [...(await ask("encode", { text: state.text })).ids];
-    if (text !== state.text) {
-      text = state.text;
-      open = 0;
-      state.overruled = {};
-    }
+    text = state.text;
     const fresh = [];
     for (let i = 0; i < state.tokens; i++) {
       const rivals = await ask("next", { ids: [...ids] });
