@@ -28,7 +28,7 @@ SETUPS.generate = (figure) => {
     panel.replaceChildren(h("p", {}, "Ten candidates for this place; choose another one:"), h("ol", {}, ...choices));
   };
   const showText = () => {
-    const tokens = steps.map(({ piece, p, overruled }, i) => h("button", {
+    const tokens = steps.flatMap(({ piece, p, overruled }, i) => [piece.length > 1 && piece[0] === "␣" ? " " : "", h("button", {
       type: "button",
       class: overruled ? "token overruled" : "token",
       "aria-expanded": open === i,
@@ -38,7 +38,7 @@ SETUPS.generate = (figure) => {
         showText();
         written.querySelectorAll("button")[i].focus();
       },
-    }, natural(piece)));
+    }, natural(piece.length > 1 ? piece.replace(/^␣/, "") : piece))]);
     written.replaceChildren(text, ...tokens);
     showRivals();
   };
