@@ -227,13 +227,15 @@ def test_the_causal_mask_hides_what_comes(browser: Browser, served: str) -> None
         expect(figure.locator("td.unseen")).to_have_count(0)
         assert figure.locator(".word.hidden").count() == 0
         assert float(table(figure)[1][-1]) > 0
+        assert figure.locator("td.ahead").count() == n * (n - 1) // 2
+        expect(said(figure)).to_contain_text("goes to tokens that come after it")
         expect(figure.locator(".next")).to_contain_text("Without your changes")
 
 
 def test_a_query_is_locked_by_keyboard(browser: Browser, served: str) -> None:
     with opened(browser, served, "attention") as figure:
         page, pieces = figure.page, [row[0] for row in table(figure)[1:]]
-        figure.locator("td[tabindex='0']").focus()
+        figure.locator("td[data-at='0,0']").focus()
         page.keyboard.press("ArrowDown")
         page.keyboard.press("End")
         expect(said(figure)).to_contain_text(f"{pieces[1]} asks")
@@ -264,7 +266,9 @@ def test_the_arrow_keys_lead_from_head_to_head(browser: Browser, served: str) ->
 def test_a_task_checks_itself(browser: Browser, served: str) -> None:
     with opened(browser, served, "attention") as figure:
         assert "✓" not in figure.locator(".task").inner_text()
+        expect(figure.locator(".task")).to_contain_text("Not yet: this one gives it")
         figure.get_by_role("button", name="Block 3, head 1").click()
+        expect(said(figure)).to_contain_text("Task solved: head 1 of block 3")
         expect(figure.locator(".task")).to_contain_text("✓ head 1 of block 3")
     with opened(browser, served, "tokenizer") as figure:
         figure.get_by_label("A text").fill("🐉")
@@ -275,6 +279,47 @@ def test_a_task_checks_itself(browser: Browser, served: str) -> None:
         expect(figure.locator(".task")).to_contain_text("✓ only")
     with opened(browser, served, "kv-cache", "#kv-cache?steps=30") as figure:
         expect(figure.locator(".task")).to_contain_text("✓")
+
+
+def test_the_lens_counts_half_of_the_blocks(browser: Browser, served: str) -> None:
+    with opened(browser, served, "logit-lens") as figure:
+        (_, _, answer), *_ = figures.recordings()["logit-lens"]
+        half = answer["ranks"][3].index(1)  # after three of the six blocks
+        figure.locator(f"td[data-at='3,{half}']").hover()
+        expect(figure.locator(".task")).to_contain_text("✓")
+
+
+def test_only_an_embedding_solves_the_miniature_s_task(
+    browser: Browser, served: str
+) -> None:
+    with opened(browser, served, "miniature") as figure:
+        task, slider = figure.locator(".task"), figure.locator("input[type=range]")
+        slider.press("End")
+        expect(task).to_contain_text("Not yet: that number isn't of an embedding")
+        figure.get_by_role("button", name="Undo").click()
+        figure.locator("td[data-at='1,0']").click()
+        slider.press("Home")
+        expect(task).to_contain_text("instead of")
+
+
+def test_the_focus_is_never_lost(browser: Browser, home: str) -> None:
+    with opened(browser, home, "generate") as figure:
+        figure.locator(".token").nth(3).focus()
+        figure.page.keyboard.press("ArrowLeft")
+        expect(figure.locator(".token").nth(2)).to_be_focused()
+        assert figure.locator(".token[tabindex='0']").count() == 1
+        figure.page.keyboard.press("Enter")
+        figure.page.keyboard.press("Tab")
+        expect(figure.locator(".rivals button:enabled").first).to_be_focused()
+        figure.page.keyboard.press("Enter")
+        expect(said(figure)).to_contain_text("1 of them yours")
+        expect(figure.locator(".token").nth(2)).to_be_focused()
+        again = figure.get_by_role("button", name="Start over")
+        again.press("Enter")
+        expect(said(figure)).to_contain_text("0 of them yours")
+        expect(again).to_be_focused()
+        figure.page.keyboard.press("Tab")
+        expect(again).to_have_js_property("disabled", True)
 
 
 def test_a_silenced_head_moves_the_prediction(browser: Browser, served: str) -> None:

@@ -4,8 +4,8 @@ SETUPS.attention = (figure) => {
   Object.assign(figure.state, own);
   Object.assign(figure.initial, own);
   figure.addText("text", "A sentence", "Run");
-  figure.addChoice("stage", "What the table shows", [
-    ["scores", "q · k"], ["scaled", "÷ √d"], ["masked", "masked"], ["weights", "softmax"],
+  figure.addChoice("stage", "What the table shows, step by step", [
+    ["scores", "scores q · k"], ["scaled", "÷ √d"], ["masked", "masked"], ["weights", "weights (softmax)"],
   ]);
   figure.addCheck("masked", "Causal mask");
   figure.addCheck("scaled", "Divide by √d");
@@ -39,7 +39,7 @@ SETUPS.attention = (figure) => {
   const hint = (/** @type {string} */ text) => h("p", { class: "hint" }, text);
   figure.view.append(
     h("div", {}, hint("Heads: a row per block"), heads),
-    h("div", { class: "one" }, hint("Point at a row to ask from its token; click to lock it."), sentence, grid, next));
+    h("div", { class: "one" }, hint("Point at a row, or use the arrow keys; a click or Enter locks it."), sentence, grid, next));
 
   let pointed = Infinity; // the query last pointed at; at first, one in the middle
 
@@ -80,14 +80,17 @@ SETUPS.attention = (figure) => {
       thumbnail(button.firstChild, computed(answer, l, i, "weights"));
     }));
   };
-  const showSentence = (/** @type {any} */ answer, /** @type {number[]} */ weights, /** @type {number} */ q, /** @type {boolean} */ locked) => {
+  const showSentence = (/** @type {any} */ answer, /** @type {number[]} */ weights, /** @type {number} */ q, /** @type {boolean} */ locked, /** @type {string | undefined} */ heard) => {
     const { pieces } = answer, best = argmax(Float64Array.from(weights));
     sentence.replaceChildren(...pieces.map((/** @type {string} */ piece, /** @type {number} */ s) => h("span", {
-      class: `word${s === q ? " asks" : ""}${figure.state.masked && s > q ? " hidden" : ""}`,
+      class: `word${s === q ? " asks" : ""}${s > q ? (figure.state.masked ? " hidden" : " ahead") : ""}`,
       style: `--shade: ${100 * weights[s]}%`,
     }, piece)));
-    figure.say(`Block ${figure.state.layer}, head ${figure.state.head}: ${pieces[q]} asks${locked ? " (locked)" : ""}, and gives ${percent(weights[best])} of its attention to ${best === q ? "itself" : pieces[best]}.${tellDropped(answer.dropped)}`);
+    const ahead = weights.slice(q + 1).reduce((sum, weight) => sum + weight, 0);
+    const peeks = figure.state.masked ? "" : ` ${percent(ahead)} goes to tokens that come after it.`;
+    figure.say(`Block ${figure.state.layer}, head ${figure.state.head}: ${pieces[q]} asks${locked ? " (locked)" : ""}, and gives ${percent(weights[best])} of its attention to ${best === q ? "itself" : pieces[best]}.${peeks}${tellDropped(answer.dropped)}`, heard);
   };
+  const list = (/** @type {Rival[]} */ rivals) => rivals.slice(0, 3).map(([, piece, p]) => `${piece} ${percent(p)}`).join(", ");
   const showMatrix = (/** @type {any} */ answer) => {
     const { layer, head, stage } = figure.state, T = answer.pieces.length;
     const numbers = computed(answer, layer, head, stage), weights = computed(answer, layer, head, "weights");
@@ -101,23 +104,23 @@ SETUPS.attention = (figure) => {
       cells: row.map((/** @type {number} */ number, /** @type {number} */ s) => ({
         text: written(number, stage),
         shade: Number.isFinite(number) ? Math.max(0, stage === "weights" ? number : number / largest) : undefined,
-        class: figure.state.masked && s > t && (stage === "masked" || stage === "weights") ? "unseen" : "",
+        class: s <= t || (stage !== "masked" && stage !== "weights") ? "" : figure.state.masked ? "unseen" : "ahead",
         title: `${answer.pieces[t]} asks ${answer.pieces[s]}: ${Number.isFinite(number) ? number.toFixed(2) : "masked"}`,
       })),
     }));
-    const mark = () => {
+    const mark = (/** @type {string | undefined} */ heard) => {
       for (const cell of grid.querySelectorAll("td[data-at]")) {
         cell.classList.toggle("locked", Number(cell.dataset.at?.split(",")[0]) === query());
       }
-      showSentence(answer, weights[query()], query(), isLocked);
+      showSentence(answer, weights[query()], query(), isLocked, heard);
     };
     const point = (/** @type {number} */ t) => {
       pointed = t;
-      mark();
+      mark(undefined);
     };
     drawGrid(grid, "Rows ask (queries), columns are looked at (keys); Enter locks a query", answer.pieces, rows, point,
-      (t) => figure.change({ query: figure.state.query === t ? -1 : t }));
-    mark();
+      (t) => figure.change({ query: figure.state.query === t ? -1 : t }), `${query()},0`);
+    mark(`Next token: ${list(answer.rivals)}.`);
     return weights;
   };
   figure.ask = async ({ text, limit, masked, scaled, silenced }) => {
@@ -133,6 +136,7 @@ SETUPS.attention = (figure) => {
     const before = weights.slice(1).map((row, t) => row[t]);
     const mean = before.reduce((sum, weight) => sum + weight / before.length, 0);
     figure.setTask("find a head that gives the previous token at least 40% on average.",
-      mean >= 0.4 ? `head ${figure.state.head} of block ${figure.state.layer}: ${percent(mean)} on average` : undefined);
+      mean >= 0.4 ? `head ${figure.state.head} of block ${figure.state.layer}: ${percent(mean)} on average` : undefined,
+      `this one gives it ${percent(mean)}`);
   };
 };

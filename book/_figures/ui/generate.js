@@ -5,6 +5,9 @@ SETUPS.generate = (figure) => {
   figure.addText("text", "A beginning", "Write");
   const MOST = 240; // tokens
   const written = h("p", { class: "written" }), panel = h("div", { class: "rivals" });
+  const reach = rove(written, "The text, token by token");
+  /** @type {number | undefined} */
+  let held; // the token that has the focus, or gets it once it's written
   /** @type {number | undefined} */
   let open = 0;
   /** @type {any[]} */
@@ -25,9 +28,13 @@ SETUPS.generate = (figure) => {
         figure.change({ overruled: { ...Object.fromEntries(kept), [at]: rival } });
       },
     }, h("span", {}, piece), h("span", {}, percent(p)))));
-    panel.replaceChildren(h("p", {}, "Ten candidates for this place; choose another one:"), h("ol", {}, ...choices));
+    panel.replaceChildren(h("p", {}, "Ten candidates for this place (␣ is a space); choose another one:"), h("ol", {}, ...choices));
   };
   const showText = () => {
+    const focused = document.activeElement;
+    if (panel.contains(focused)) held = open;
+    else if (written.contains(focused)) held = [...written.children].findIndex((token) => token === focused);
+    else if (focused !== document.body) held = undefined;
     const tokens = steps.flatMap(({ piece, p, overruled }, i) => [piece.length > 1 && piece[0] === "␣" ? " " : "", h("button", {
       type: "button",
       class: overruled ? "token overruled" : "token",
@@ -41,6 +48,8 @@ SETUPS.generate = (figure) => {
     }, natural(piece.length > 1 ? piece.replace(/^␣/, "") : piece))]);
     written.replaceChildren(text, ...tokens);
     showRivals();
+    reach(held ?? open ?? 0);
+    if (held !== undefined) written.querySelectorAll("button")[held]?.focus({ preventScroll: true });
   };
   // The choices belong to a beginning, so they go with it; a link brings both.
   figure.change = (state) => {
@@ -72,9 +81,10 @@ SETUPS.generate = (figure) => {
     showText();
     const bits = steps.reduce((sum, { p }) => sum - Math.log2(Math.max(p, 1e-4)), 0) / steps.length;
     const overruled = steps.filter((step) => step.overruled).length;
-    figure.say(`${count(steps.length, "new token")}, ${overruled} of them yours. The average surprisal is ${bits.toFixed(1)} bits.`);
-    const other = steps.find(({ overruled, p }) => overruled && p < 0.01);
-    figure.setTask("choose a token that the model gives less than 1%, and read on.", other && `${other.piece}, at ${percent(other.p)}`);
+    figure.say(`${count(steps.length, "new token")}, ${overruled} of them yours. The average surprisal is ${bits.toFixed(1)} bits (0: the model was certain).`);
+    const [other] = steps.filter((step) => step.overruled).sort((a, b) => a.p - b.p);
+    const found = other && `${other.piece}, at ${percent(other.p)}`;
+    figure.setTask("choose a token that the model gives less than 1%, and read on.", other?.p < 0.01 ? found : undefined, found);
   };
   figure.view.append(written, panel);
   figure.addButton("Write more", () => figure.change({ tokens: Math.min(figure.state.tokens + 24, MOST) }), () =>

@@ -49,8 +49,9 @@ SETUPS["kv-cache"] = (figure) => {
       ["Pass", "Positions", "Computed", "Read", "Time", "Token"], rows));
     const times = n > 1 ? ` Here a token takes ${mean("cached").toFixed(1)} ms with the cache, ${mean("uncached").toFixed(1)} ms without.` : "";
     const size = cached ? `The cache holds ${prompt + Math.max(n - 1, 0)} positions in ${((prompt + Math.max(n - 1, 0)) * BYTES).toLocaleString("en")} bytes.` : "There is no cache.";
-    figure.say(`${total(true)} positions computed with the cache, ${total(false).toLocaleString("en")} without. ${size}${figure.state.misplaced ? " Every new token claims to be the first." : ""}${times}`);
+    figure.say(`${total(true)} positions computed with the cache, ${total(false).toLocaleString("en")} without. ${size}${figure.state.misplaced ? " Every new token claims to be the first." : ""}${times}`, n ? `Token ${n}: ${run.steps[n - 1].piece}.` : "");
     const tenfold = total(false) > 10 * total(true);
-    figure.setTask("go on until the cache saves nine tenths of the positions.", tenfold ? `${total(true)} instead of ${total(false).toLocaleString("en")}` : undefined);
+    figure.setTask("go on until the cache saves nine tenths of the positions.", tenfold ? `${total(true)} instead of ${total(false).toLocaleString("en")}` : undefined,
+      n > 1 ? `it saves ${percent(1 - total(true) / total(false))}` : undefined);
   };
 };

@@ -23,12 +23,13 @@ SETUPS["logit-lens"] = (figure) => {
       const [, final] = cells[last][t][0];
       detail.textContent = `After ${name(l)}, at ${pieces[t]}: ${five}`;
       figure.say(`The final answer after ${pieces[t]} is ${final}. After ${name(l)}, it ranks ${ranks[l][t]} of 50,257.${tellDropped(answer.dropped)}`);
-      const early = l < last / 2 && ranks[l][t] === 1;
+      const early = l <= last / 2 && ranks[l][t] === 1;
       figure.setTask("find a place where half of the blocks were enough: the final answer is already first.",
-        early ? `${final}, after ${name(l)}` : undefined);
+        early ? `${final}, after ${name(l)}` : undefined,
+        ranks[l][t] > 1 ? `here it ranks ${ranks[l][t]}` : `here it took ${l} of ${last} blocks`);
     };
     drawGrid(grid, "The most probable token at each layer and position; framed where it is the final answer",
-      pieces, rows, look, (row, t) => figure.change({ at: `${row},${t}` }));
+      pieces, rows, look, (row, t) => figure.change({ at: `${row},${t}` }), `0,${pieces.length - 1}`);
     const [row, t] = figure.state.at.split(",").map(Number);
     const known = figure.state.at && row <= last && t < pieces.length;
     look(known ? row : 0, known ? t : pieces.length - 1);

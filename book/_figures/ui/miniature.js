@@ -81,11 +81,11 @@ SETUPS.miniature = (figure) => {
       const title = vectors[place.row][0], number = place.number.toFixed(2);
       formula.textContent = `${number} (${title}): ${name in changes ? "you chose it" : how}.`;
     };
+    const chosen = /** @type {{row: number, c: number, number: number}} */ (known.get(at));
     drawGrid(grids, "The numbers of the machine, in the order in which they are computed",
       Array.from({ length: 8 }, (_, i) => String(i + 1)), rows,
-      (r, c) => light(nameOf(r, c)), (r, c) => known.has(nameOf(r, c)) && figure.change({ at: nameOf(r, c) }));
+      (r, c) => light(nameOf(r, c)), (r, c) => known.has(nameOf(r, c)) && figure.change({ at: nameOf(r, c) }), `${chosen.row},${chosen.c}`);
     light(at);
-    const chosen = /** @type {{row: number, number: number}} */ (known.get(at));
     label.textContent = `The chosen number (${vectors[chosen.row][0]}):`;
     output.textContent = chosen.number.toFixed(2);
     slider.value = chosen.number;
@@ -93,10 +93,12 @@ SETUPS.miniature = (figure) => {
     const [[, piece, p]] = rivals;
     next.replaceChildren("Most probable: ", h("strong", {}, listed(rivals)));
     if (!Object.keys(changes).length) [usual, usualText] = [piece, figure.state.text];
-    const count = Object.keys(changes).length;
+    const names = Object.keys(changes), count = names.length;
     figure.say(`${count ? `With ${count} of its numbers changed, the` : "The"} machine finds ${piece} most probable, at ${percent(p)}.${tellDropped(answer.dropped)}`);
-    const moved = count && usualText === figure.state.text && usual && piece !== usual;
+    const right = count === 1 && names[0].startsWith("embedding.");
+    const moved = right && usualText === figure.state.text && usual && piece !== usual;
+    const missing = right ? `it prefers ${piece} as before` : count > 1 ? "more than one number is changed" : "that number isn't of an embedding";
     figure.setTask("change one number of an embedding so that the machine prefers another token.",
-      moved ? `${piece} instead of ${usual}` : undefined);
+      moved ? `${piece} instead of ${usual}` : undefined, count ? missing : undefined);
   };
 };

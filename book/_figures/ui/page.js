@@ -254,7 +254,7 @@ class Figure {
     const query = new URLSearchParams(changed.map(([key, value]) =>
       [key, typeof value === "string" ? value : JSON.stringify(value)]));
     this.link.href = `#${this.name}?${query}`;
-    const tell = (/** @type {string} */ progress) => (this.said.textContent = progress);
+    const tell = (/** @type {string} */ progress) => this.tell(progress);
     watching.add(tell);
     try {
       const answer = await this.ask(this.state);
@@ -270,9 +270,23 @@ class Figure {
    * Say what the figure shows, to eyes and to screen readers.
    *
    * @param {string} text
+   * @param {string} [heard] what eyes find elsewhere in the figure
    */
-  say(text) {
-    if (this.said.textContent !== text) this.said.textContent = text;
+  say(text, heard) {
+    if (heard === undefined && this.said.firstChild?.textContent === text) return;
+    const both = heard ? [text, h("span", { class: "heard" }, ` ${heard}`)] : [text];
+    if (this.said.textContent !== (heard ? `${text} ${heard}` : text)) this.said.replaceChildren(...both);
+  }
+
+  /**
+   * Tell how far a file is: numbers to eyes, but to screen readers only that it's loading.
+   *
+   * @param {string} progress
+   */
+  tell(progress) {
+    const [text, numbers = ""] = progress.split(":"), known = this.said.querySelector(".far");
+    if (known) known.textContent = `:${numbers}`;
+    else this.said.replaceChildren(text, h("span", { class: "far", "aria-hidden": true }, numbers && `:${numbers}`));
   }
 
   /**
@@ -280,11 +294,13 @@ class Figure {
    *
    * @param {string} text
    * @param {string} [solved] what was found, once it is
+   * @param {string} [missing] what isn't right yet, until it is
    */
-  setTask(text, solved) {
+  setTask(text, solved, missing) {
+    if (solved && !this.solved) this.said.append(h("span", { class: "heard" }, ` Task solved: ${solved}.`));
     if (solved) this.solved = solved;
-    const done = this.solved ? [h("strong", {}, ` ✓ ${this.solved}`)] : [];
-    this.task.replaceChildren(h("em", {}, "Try it: "), text, ...done);
+    const state = this.solved ? h("strong", {}, ` ✓ ${this.solved}`) : missing ? ` Not yet: ${missing}.` : "";
+    this.task.replaceChildren(h("em", {}, "Try it: "), text, state);
   }
 
   /**
@@ -368,9 +384,14 @@ class Figure {
    * @param {() => boolean} idle whether it would change nothing
    */
   addButton(label, click, idle = () => false) {
-    const button = h("button", { type: "button", click }, label);
+    const follow = () => {
+      const hasFocus = button === document.activeElement; // it would be lost
+      button.disabled = idle() && !hasFocus;
+      button.setAttribute("aria-disabled", String(idle()));
+    };
+    const button = h("button", { type: "button", click: () => idle() || click(), blur: () => setTimeout(follow) }, label);
     this.controls.append(button);
-    this.followers.push(() => (button.disabled = idle()));
+    this.followers.push(follow);
   }
 }
 
@@ -393,11 +414,12 @@ class Figure {
  * @param {{label: string, cells: Cell[]}[]} rows
  * @param {(row: number, column: number) => void} point
  * @param {(row: number, column: number) => void} pick Enter, or a click
+ * @param {string} start where Tab leads at first: row, column
  */
-function drawGrid(box, caption, head, rows, point, pick) {
+function drawGrid(box, caption, head, rows, point, pick, start) {
   const focused = box.contains(document.activeElement) ? document.activeElement : null;
   const place = /** @type {HTMLElement} */ (focused ?? box.querySelector("td[tabindex='0']"));
-  const [r0, c0] = (place?.dataset.at ?? "0,0").split(",").map(Number);
+  const [r0, c0] = (place?.dataset.at ?? start).split(",").map(Number);
   const at = (/** @type {number} */ r, /** @type {number} */ c) =>
     `${Math.max(0, Math.min(r, rows.length - 1))},${Math.max(0, Math.min(c, rows[0].cells.length - 1))}`;
   const current = at(r0, c0);
@@ -440,6 +462,34 @@ function drawGrid(box, caption, head, rows, point, pick) {
   }));
   box.replaceChildren(table);
   if (focused) focus(current);
+}
+
+/**
+ * Let the arrow keys lead from button to button in a box, of which Tab reaches one.
+ *
+ * @param {HTMLElement} box whose buttons are made anew at times
+ * @param {string} label
+ * @returns {(at: number) => void} call it after they were made, with the one for Tab
+ */
+function rove(box, label) {
+  box.setAttribute("role", "group");
+  box.setAttribute("aria-label", `${label}; arrow keys lead from one to the next`);
+  const reach = (/** @type {number} */ at) => {
+    const buttons = box.querySelectorAll("button");
+    buttons.forEach((button, i) => (button.tabIndex = i === Math.max(0, Math.min(at, buttons.length - 1)) ? 0 : -1));
+  };
+  box.addEventListener("keydown", (event) => {
+    const buttons = [...box.querySelectorAll("button")], last = buttons.length - 1;
+    const i = buttons.findIndex((button) => button === document.activeElement);
+    /** @type {Record<string, number>} */
+    const moves = { ArrowLeft: i - 1, ArrowUp: i - 1, ArrowRight: i + 1, ArrowDown: i + 1, Home: 0, End: last };
+    if (i < 0 || !(event.key in moves)) return;
+    event.preventDefault();
+    buttons[Math.max(0, Math.min(moves[event.key], last))].focus();
+  });
+  box.addEventListener("focusin", (event) =>
+    reach([...box.querySelectorAll("button")].findIndex((button) => button === event.target)));
+  return reach;
 }
 
 /**

@@ -64,6 +64,7 @@ SETUPS.sampling = (figure) => {
     const how = figure.state.temperature ? `u = ${last.u.toFixed(4)} fell into the interval of ${last.piece}` : `Greedy takes the most probable token: ${last.piece}`;
     figure.say(`${count(kept, "token")} left after the filters. Draw ${drawn.length} with seed ${figure.state.seed}: ${how}.`);
     const alone = kept === 1 && figure.state.temperature > 0;
-    figure.setTask("leave a single token to draw from, without lowering the temperature to 0.", alone ? `only ${last.piece} is left` : undefined);
+    figure.setTask("leave a single token to draw from, without lowering the temperature to 0.", alone ? `only ${last.piece} is left` : undefined,
+      kept === 1 ? "the temperature is 0" : `${kept.toLocaleString("en")} are left`);
   };
 };

@@ -34,10 +34,13 @@ SETUPS.scheduler = (figure) => {
       `${request.computed} of ${request.tokens}`, `${request.new} of ${request.most}`, request.pages.join(", ") || "–",
     ]);
     box.replaceChildren(plainTable("Requests, in order of arrival", ["Request", "State", "Computed", "New tokens", "Pages"], rows));
+    const newest = answer.requests[answer.requests.length - 1];
+    const came = newest && !figure.state.events.endsWith(".") ? `${newest.name} has arrived: ${newest.status}.` : "";
     const plan = answer.plan.map((/** @type {[string, number]} */ [name, n]) => `${n} of ${name}`).join(", ");
     const last = answer.steps ? `Step ${answer.steps} computed ${plan || "nothing"}.` : "Nothing has happened yet.";
-    figure.say(`${last} ${answer.free} of ${answer.pages.length} pages are free. So far, ${count(answer.computed, "token")} computed, ${answer.hits} found in shared pages, ${count(answer.preemptions, "preemption")}.`);
+    figure.say(`${last} ${answer.free} of ${answer.pages.length} pages are free. So far, ${count(answer.computed, "token")} computed, ${answer.hits} found in shared pages, ${count(answer.preemptions, "preemption")}.`, came);
     figure.setTask("let requests arrive until one is preempted: sent back to wait, without its pages.",
-      answer.preemptions ? `after step ${answer.steps}` : undefined);
+      answer.preemptions ? `after step ${answer.steps}, one was sent back` : undefined,
+      "none was sent back so far");
   };
 };

@@ -19,6 +19,7 @@ SETUPS.tokenizer = (figure) => {
     step >= most ? `${most} (all)` : String(step));
   const chips = h("p", { class: "chips" }), detail = h("p", { class: "detail" });
   const box = h("details", {}, h("summary", {}, "The same as a table"), h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": "Tokens as a table" }));
+  const reach = rove(chips, "Tokens");
   figure.view.append(chips, detail, box);
   figure.ask = ({ text }) => ask("merges", { text });
   figure.show = (words) => {
@@ -39,14 +40,16 @@ SETUPS.tokenizer = (figure) => {
         }, h("span", {}, token.piece), h("small", {}, token.id));
       }))));
     const token = tokens[figure.state.chosen];
+    reach(Math.max(0, figure.state.chosen));
     if (hadFocus) chips.querySelectorAll("button")[figure.state.chosen]?.focus();
     const bytes = (/** @type {any} */ { bytes }) => bytes.map((/** @type {number} */ byte) => byte.toString(16).padStart(2, "0")).join(" ");
     detail.textContent = token ? `${token.piece} has the id ${token.id} and the bytes ${bytes(token)}.` : "Choose a token to see its bytes.";
     box.lastChild.replaceChildren(plainTable("Every token", ["Token", "Id", "Bytes"], tokens.map((each) => [each.piece, String(each.id), bytes(each)])));
     const characters = [...figure.state.text].length;
     const stage = step < most ? `After ${step} of ${most} merges` : "All merges done";
-    figure.say(`${stage}: ${count(characters, "character")} make ${count(tokens.length, "token")}.`);
+    figure.say(`${stage}: ${count(characters, "character")} make ${count(tokens.length, "token")}.`, token ? detail.textContent : "");
     const many = step === most && tokens.length > characters;
-    figure.setTask("write something that takes more tokens than it has characters.", many ? `${count(tokens.length, "token")} for ${count(characters, "character")}` : undefined);
+    const found = `${count(tokens.length, "token")} for ${count(characters, "character")}`;
+    figure.setTask("write something that takes more tokens than it has characters, after all merges.", many ? found : undefined, step < most ? "some merges are taken back" : found);
   };
 };
