@@ -98,6 +98,7 @@ def test_the_list_is_what_the_pages_cite_now(tmp_path: Path) -> None:
     assert listed(tmp_path, "By {cite:t}`one`, {cite:p}`two`.") == both
 
 
+@pytest.mark.slow
 def test_typed_credits_and_uncited_sources_are_named(tmp_path: Path) -> None:
     (tmp_path / "sources.bib").write_text(SOURCES)
     (tmp_path / "list.md").write_text("# List\n\n```{bibliography}\n```\n")

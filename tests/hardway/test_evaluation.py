@@ -262,6 +262,7 @@ def test_files_without_questions(tmp_path: Path) -> None:
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_the_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], pocket: GPT2,
     tokenizer: Tokenizer,

@@ -356,6 +356,7 @@ class Trap:
         return (Path.touch, (Path("sprung"),))
 
 
+@pytest.mark.slow
 def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"w": Trap()}, "pytorch_model.bin")
@@ -522,6 +523,7 @@ def test_what_today_s_transformers_saves(tmp_path: Path) -> None:
         assert tokenizer.encode(text, "all") == theirs(text)["input_ids"]
 
 
+@pytest.mark.slow
 def test_a_post_processor_that_adds_something(tmp_path: Path) -> None:
     theirs = GPT2TokenizerFast.from_pretrained(POCKET)
     theirs.save_pretrained(tmp_path)

@@ -576,6 +576,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("streamed", [True, False])
 def test_case_57_a_client_that_leaves_frees_its_pages(
     run: Running, streamed: bool, monkeypatch: pytest.MonkeyPatch
@@ -664,6 +665,7 @@ def test_case_59_a_full_queue() -> None:
             assert done.choices[0].finish_reason
 
 
+@pytest.mark.slow
 def test_signs_of_life_while_nothing_comes() -> None:
     what = served()
     with running(what, ping=0.05) as run:

@@ -259,6 +259,7 @@ def test_case_34_all_pairs_for_each_merge_are_more_than_the_ration(
 REPEATED = ["^", "0", "a", "'s", " ", "\n"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["", "\n"])
 @pytest.mark.parametrize("prefix", ["", " "])
 @pytest.mark.parametrize("unit", REPEATED)
