@@ -265,6 +265,19 @@ def test_a_living_figure_has_its_room_from_the_start(
                 assert figure.bounding_box()["height"] == pytest.approx(room, abs=1)
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_solved_task_can_be_read(browser: Browser, site: str, theme: str) -> None:
+    with opened(browser, f"{site}{ATTENTION}", color_scheme=theme) as page:
+        page.wait_for_selector(f"html[data-theme={theme}]")
+        task = page.locator("[data-figure] .task")
+        task.evaluate(
+            "it => it.append(Object.assign(document.createElement('strong'), "
+            "{textContent: '✓ found'}))"
+        )
+        assert task.locator("strong").is_visible()
+        assert list(site_checks.inaccessible(page, ["color-contrast"])) == []
+
+
 def test_the_missing_page_leads_home(browser: Browser, site: str) -> None:
     with opened(browser, f"{site}404.html") as page:
         page.get_by_role("link", name="at the beginning").click()
