@@ -24,7 +24,7 @@ UNPRINTED = ".headerlink, .prev-next-footer, button, script"
 SCRIPTS = ("documentation_options.js", "book.js")
 REFERENCES = ("aria-labelledby", "aria-describedby")
 SCALE = 0.75  # text of 10 points, lines of code as wide as the page
-OF_DRAWING = re.compile(r"(\A#|url\(#)([\w.-]+)")  # what a drawing refers to in itself
+IN_DRAWING = re.compile(r"(?<=url\(#)[\w.-]+")  # what a drawing refers to in itself
 PAPER = """
 @page { size: A4; margin: 18mm 16mm 20mm; @bottom-center { content: counter(page); } }
 @page :first { @bottom-center { content: none; } }
@@ -129,8 +129,10 @@ def article(html: Path, page: str, pages: list[str]) -> Tag:
         tag["id"] = anchor(page, str(tag["id"]))
     for tag in found.select("svg:not(.pipeline *) :not(a)"):
         for name, value in tag.attrs.items():
-            if isinstance(value, str):
-                tag[name] = OF_DRAWING.sub(rf"\1{anchor(page)}--\2", value)
+            if name == "href":
+                tag[name] = f"#{anchor(page, str(value).removeprefix('#'))}"
+            elif isinstance(value, str):
+                tag[name] = IN_DRAWING.sub(lambda id: anchor(page, id[0]), value)
     for tag in found.find_all(True):
         for name in {*REFERENCES} & tag.attrs.keys():
             tag[name] = " ".join(anchor(page, id) for id in str(tag[name]).split())

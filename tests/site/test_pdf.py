@@ -10,7 +10,7 @@ import browser as chromium
 from tools import pdf
 
 MENU = """<nav class="bd-links"><a href="#">Book</a>
-<a href="one.html">One</a> <a href="two.html">Two</a></nav>
+<a href="09-one.html">One</a> <a href="two.html">Two</a></nav>
 <img class="logo__image" src="../logo.svg"><p class="provenance">Ran on a model.</p>"""
 PAGE = """<!doctype html><html lang="en"><head><title>Book</title></head><body>
 {menu}<article class="bd-article"><section id="part"><h1>{title}<a class="headerlink"
@@ -23,16 +23,16 @@ ONE = """<p><a href="two.html#part">There</a> <a href="#part">here</a>
 <details><summary>Answer</summary><p>Folded.</p></details>
 <figure class="pipeline"><svg><marker id="tip"></marker></svg></figure>
 <svg><path id="d0-0"></path>
-<use class="c" href="#d0-0" clip-path="url(#d0-1)"></use></svg>
+<use class="c" fill="#ffffff" href="#d0-0" clip-path="url(#d0-1)"></use></svg>
 <button>Press</button>"""
 
 
 @pytest.fixture
 def html(tmp_path: Path) -> Path:
     (tmp_path / "book").mkdir()
-    texts = {"index": "", "one": ONE, "two": "<p>The end.</p>"}
+    texts = {"index": "", "09-one": ONE, "two": "<p>The end.</p>"}
     for name, text in texts.items():
-        page = PAGE.format(title=name.title(), text=text, menu=MENU)
+        page = PAGE.format(title=name.split("-")[-1].title(), text=text, menu=MENU)
         (tmp_path / "book" / f"{name}.html").write_text(page)
     return tmp_path
 
@@ -42,28 +42,32 @@ def test_the_pages_are_joined_in_the_order_of_the_menu(html: Path) -> None:
     titles = [tag.get_text() for tag in book.select("h1")]
     assert titles == ["Index", "Contents", "Index", "One", "Two"]
     listed = [link["href"] for link in book.select("nav a")]
-    assert listed == ["#index", "#one", "#two"]
+    assert listed == ["#index", "#09-one", "#two"]
     cover = book.select_one(".cover").get_text(" ", strip=True)
     assert cover == "Index A promise. Ran on a model."
     assert [tag["src"] for tag in book.select("script")] == ["../_static/book.js?v=1"]
 
 
 def test_links_lead_to_their_places_in_the_book(html: Path) -> None:
-    (one,) = pdf.join(html).select("article#one")
+    (one,) = pdf.join(html).select("article[id='09-one']")
     links = {link.get_text(): link.get("href") for link in one.select("a")}
     assert links == {
         "There": "#two--part",
-        "here": "#one--part",
+        "here": "#09-one--part",
         "a page": "#two",
         "source": None,
         "elsewhere": "https://x.org/",
     }
-    assert one.section["id"] == "one--part"
+    assert one.section["id"] == "09-one--part"
     assert one.details.has_attr("open")
     assert one.select_one("marker#tip")
-    assert one.select_one("path")["id"] == "one--d0-0"
-    drawn = {"class": ["c"], "href": "#one--d0-0", "clip-path": "url(#one--d0-1)"}
-    assert one.use.attrs == drawn
+    assert one.select_one("path")["id"] == "09-one--d0-0"
+    assert one.use.attrs == {
+        "class": ["c"],
+        "fill": "#ffffff",
+        "href": "#09-one--d0-0",
+        "clip-path": "url(#09-one--d0-1)",
+    }
     assert not one.select("button")
 
 
@@ -100,6 +104,6 @@ def test_chromium_prints_it(
     assert content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type /Page\b(?!s)", content)) == 5
     assert b"/Outlines" in content
-    for place in (b"one--part", b"two--part", b"two"):
+    for place in (b"09-one--part", b"two--part", b"two"):
         assert b"/Dest /" + place in content
     assert b"https://x.org/" in content
