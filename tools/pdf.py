@@ -129,8 +129,8 @@ def article(html: Path, page: str, pages: list[str]) -> Tag:
         tag["id"] = anchor(page, str(tag["id"]))
     for tag in found.select("svg:not(.pipeline *) :not(a)"):
         for name, value in tag.attrs.items():
-            if name == "href":
-                tag[name] = f"#{anchor(page, str(value).removeprefix('#'))}"
+            if name == "href" and str(value).startswith("#"):
+                tag[name] = f"#{anchor(page, str(value)[1:])}"
             elif isinstance(value, str):
                 tag[name] = IN_DRAWING.sub(lambda id: anchor(page, id[0]), value)
     for tag in found.find_all(True):

@@ -23,7 +23,8 @@ ONE = """<p><a href="two.html#part">There</a> <a href="#part">here</a>
 <details><summary>Answer</summary><p>Folded.</p></details>
 <figure class="pipeline"><svg><marker id="tip"></marker></svg></figure>
 <svg><path id="d0-0"></path>
-<use class="c" fill="#ffffff" href="#d0-0" clip-path="url(#d0-1)"></use></svg>
+<use class="c" fill="#ffffff" href="#d0-0" clip-path="url(#d0-1)"></use>
+<image href="data:image/png;base64,AA"></image></svg>
 <button>Press</button>"""
 
 
@@ -68,6 +69,7 @@ def test_links_lead_to_their_places_in_the_book(html: Path) -> None:
         "href": "#09-one--d0-0",
         "clip-path": "url(#09-one--d0-1)",
     }
+    assert one.image["href"] == "data:image/png;base64,AA"
     assert not one.select("button")
 
 
