@@ -83,6 +83,10 @@ def loaded_once() -> Iterator[None]:
         yield
 
 
+# Two threads that wait for each other make a model slow where another test runs.
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
 def ran(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, *arguments]
     return subprocess.run(
@@ -604,7 +608,7 @@ def test_a_mistake_in_a_terminal_is_no_end(
 def test_chat_in_a_real_terminal() -> None:
     """Ctrl-C stops the reply, the arrow brings back a message, Ctrl-D leaves."""
     arguments = ["-m", "hardway", "chat", "--model", str(SMOLLM2)]
-    environment = {**os.environ, "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
+    environment = {**ONE_THREAD, "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
     terminal = pexpect.spawn(
         sys.executable, arguments, env=environment, encoding="utf-8", timeout=60
     )
@@ -631,7 +635,7 @@ def test_chat_in_a_real_terminal() -> None:
 @pytest.mark.slow
 def test_chat_in_a_real_pipe() -> None:
     command = ["-m", "hardway", "chat", "--model", str(SMOLLM2)]
-    done = ran(*command, input="What is 2+2?\n")
+    done = ran(*command, input="What is 2+2?\n", env=ONE_THREAD)
     assert done.stderr == ""
     assert (done.returncode, done.stdout) == (
         0,
