@@ -196,7 +196,7 @@ def infer(
     place outside of it, as a sampler's processor may.
     """
     with torch.inference_mode():
-        logits = model(tokens, cache, last_only, n_pad)
+        logits = model(tokens, cache, last_only=last_only, n_pad=n_pad)
     return logits.clone()
 
 
